@@ -1,0 +1,124 @@
+"""The exceptions of Nexus: one tree, each with a stable code, an exit code and a remedy.
+
+Three kinds of outcome are kept apart everywhere. What is *expected* (full, empty, not found)
+is a return value. What *goes wrong in operation* (input, a peer, hardware, a denied right) is
+an exception from this module. What is a *bug* is an assertion.
+
+Blame is part of the type: `LocalError` is the caller's mistake, `RemoteError` another party's,
+`FaultError` that of hardware, the kernel or stored bytes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NexusError(Exception):
+    """Something went wrong in operation.
+
+    Attributes:
+        code: stable identifier, never reused for another meaning.
+        exit_code: what the `nexus` command exits with, see docs/reference/exit-codes.md.
+        hint: the remedy in the imperative, or None.
+    """
+
+    code: ClassVar[str] = "NX-GEN-001"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, *args: object, hint: str | None = None) -> None:
+        super().__init__(*args)
+        self.hint = hint
+
+
+class LocalError(NexusError):
+    """The caller did something that is not allowed."""
+
+    code = "NX-GEN-002"
+    exit_code = 2
+
+
+class RemoteError(NexusError):
+    """A peer broke its side of a protocol."""
+
+    code = "NX-GEN-003"
+    exit_code = 30
+
+
+class FaultError(NexusError):
+    """Hardware, the kernel or stored bytes failed."""
+
+    code = "NX-GEN-004"
+    exit_code = 40
+
+
+class ClosedError(LocalError, ValueError):
+    """The object was closed, released or revoked before this call."""
+
+    code = "NX-USE-001"
+
+
+class OutOfRangeError(LocalError, IndexError):
+    """An offset, index or length lies outside the object."""
+
+    code = "NX-USE-002"
+
+
+class MisalignedError(LocalError, ValueError):
+    """An address is not a multiple of the access width."""
+
+    code = "NX-USE-003"
+
+
+class TooLargeError(LocalError, ValueError):
+    """A value is larger than a fixed limit of the format."""
+
+    code = "NX-USE-004"
+
+
+class FullError(LocalError):
+    """A fixed table has no free entry left."""
+
+    code = "NX-USE-005"
+    exit_code = 1
+
+
+class EmptyError(LocalError, LookupError):
+    """There is nothing to return."""
+
+    code = "NX-USE-006"
+    exit_code = 1
+
+
+class DeadlineError(LocalError, TimeoutError):
+    """The bound on time or tries was reached before the condition came true."""
+
+    code = "NX-USE-007"
+    exit_code = 1
+
+
+class StaleError(LocalError, LookupError):
+    """A handle of an earlier generation: its object was revoked."""
+
+    code = "NX-CAP-001"
+    exit_code = 20
+
+
+class DeniedError(LocalError, PermissionError):
+    """The right is not held."""
+
+    code = "NX-CAP-002"
+    exit_code = 20
+
+
+class CorruptError(FaultError):
+    """Stored or shared bytes contradict themselves."""
+
+    code = "NX-DAT-001"
+    exit_code = 13
+
+
+class AbsentError(FaultError):
+    """This host does not have the facility; the message says what it is and how to get it."""
+
+    code = "NX-HST-001"
+    exit_code = 40

@@ -1,0 +1,1 @@
+"""The NexFS engine: content-addressed storage as a sans-IO state machine."""

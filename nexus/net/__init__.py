@@ -1,0 +1,1 @@
+"""Identity, sessions, frames and streams as sans-IO state machines."""

@@ -1,0 +1,1 @@
+"""Packages: signed, content-addressed, resolved by constraint."""

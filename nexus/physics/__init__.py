@@ -1,0 +1,1 @@
+"""Host mechanisms over the C core: rings, registers, capabilities, filters, chunking."""

@@ -1,0 +1,1 @@
+"""Protocols for every resource an engine may need; interfaces only, no behaviour."""
