@@ -1,0 +1,91 @@
+"""What the benchmark scripts share: bars, the verdict table, and the pyperf result file.
+
+A script lists its cases and its bars and calls `main`. Peers that are not installed are named
+in the output with the command that gets them; their bars count as not measured, never as met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nexus.cli.rounds import Case, interleave, ratio
+
+__all__ = ["Bar", "Case", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A promise about speed: ours / peer <= most, both medians from the same rounds."""
+
+    id: str
+    ours: str
+    peer: str
+    most: float
+
+
+def _save(path: str, results: dict[str, list[float]]) -> None:
+    import pyperf
+
+    benchmarks = []
+    for name, values in results.items():
+        run = pyperf.Run([v * 1e-9 for v in values], metadata={"name": name}, collect_metadata=False)
+        benchmarks.append(pyperf.Benchmark([run]))
+    pyperf.BenchmarkSuite(benchmarks).dump(path, replace=True)
+
+
+def main(
+    subject: str,
+    cases: Callable[[], Iterable[Case]],
+    bars: Iterable[Bar],
+    missing: Iterable[str] = (),
+) -> None:
+    """Run one benchmark script and exit 0 when all its bars were measured and met.
+
+    Args:
+        subject: title of the table.
+        cases: makes the cases; called once.
+        bars: what the ratios must reach.
+        missing: pip names of peers that could not be imported.
+    """
+    parser = argparse.ArgumentParser(description=f"benchmark: {subject}")
+    parser.add_argument("--rounds", type=int, default=25, help="interleaved rounds (25)")
+    parser.add_argument("--slice", type=float, default=0.01, help="seconds per timing (0.01)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("-o", "--output", help="also write a pyperf result file")
+    arguments = parser.parse_args()
+
+    results = interleave(cases(), rounds=arguments.rounds, slice_seconds=arguments.slice)
+    verdicts = []
+    for bar in bars:
+        measured = bar.ours in results and bar.peer in results
+        value = ratio(results, bar.ours, bar.peer) if measured else None
+        state = "not measured" if value is None else "met" if value <= bar.most else "missed"
+        verdicts.append(
+            {"id": bar.id, "ours": bar.ours, "peer": bar.peer, "most": bar.most}
+            | {"ratio": value, "state": state}
+        )
+    if arguments.output:
+        _save(arguments.output, results)
+    if arguments.json:
+        table = {
+            name: {"median_ns": statistics.median(v), "min_ns": min(v)}
+            for name, v in results.items()
+        }
+        json.dump({"schema": 1, "subject": subject, "cases": table, "bars": verdicts}, sys.stdout)
+        print()
+    else:
+        print(f"{subject}: nanoseconds per item, {arguments.rounds} interleaved rounds")
+        for name, values in results.items():
+            print(f"  {statistics.median(values):12.1f} median {min(values):12.1f} min  {name}")
+        for v in verdicts:
+            shown = "-" if v["ratio"] is None else f"{v['ratio']:.3f}"
+            line = f"{v['ours']} / {v['peer']} = {shown} (bar {v['most']})"
+            print(f"  {v['state']:12} {v['id']:4} {line}")
+        for name in missing:
+            print(f"  peer not installed: pip install {name}")
+    sys.exit(0 if all(v["state"] == "met" for v in verdicts) else 1)
