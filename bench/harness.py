@@ -33,7 +33,8 @@ def _save(path: str, results: dict[str, list[float]]) -> None:
 
     benchmarks = []
     for name, values in results.items():
-        run = pyperf.Run([v * 1e-9 for v in values], metadata={"name": name}, collect_metadata=False)
+        seconds = [value * 1e-9 for value in values]
+        run = pyperf.Run(seconds, metadata={"name": name}, collect_metadata=False)
         benchmarks.append(pyperf.Benchmark([run]))
     pyperf.BenchmarkSuite(benchmarks).dump(path, replace=True)
 
