@@ -16,7 +16,8 @@
 /* The Landlock ABI version, see Documentation/userspace-api/landlock.rst. */
 int nx_probe_landlock(void);
 
-/* A set of actions as bits: 0 kill process, 1 trap, 2 errno, 3 user notification, 4 trace, 5 log. */
+/* A set of actions as bits: 0 kill process, 1 trap, 2 errno, 3 user notification, 4 trace, 5 log.
+ */
 int nx_probe_seccomp(void);
 
 /* 0 when a child may enter a new user namespace and map its own id there. */
