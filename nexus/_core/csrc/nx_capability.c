@@ -183,23 +183,32 @@ static int release_below(nx_capability_table *table, uint32_t top, uint32_t *cou
 {
     uint64_t steps_left = 2 * (uint64_t)table->capacity;
     uint32_t at = table->cold[top].child;
+    uint32_t parent = top;
 
     table->cold[top].child = NX_CAPABILITY_NONE;
     while (at != NX_CAPABILITY_NONE) {
-        if (at >= table->capacity || (table->hot[at].generation & 1) == 0 || steps_left-- == 0) {
+        if (at >= table->capacity || (table->hot[at].generation & 1) == 0 ||
+            table->cold[at].parent != parent || steps_left-- == 0) {
             return NX_ECORRUPT;
         }
         uint32_t child = table->cold[at].child;
         if (child != NX_CAPABILITY_NONE) {
             table->cold[at].child = NX_CAPABILITY_NONE;
+            parent = at;
             at = child;
             continue;
         }
         uint32_t next = table->cold[at].next;
-        uint32_t parent = table->cold[at].parent;
         slot_release(table, at);
         ++*count;
-        at = next != NX_CAPABILITY_NONE ? next : parent == top ? NX_CAPABILITY_NONE : parent;
+        if (next != NX_CAPABILITY_NONE) {
+            at = next;
+        } else if (parent == top) {
+            at = NX_CAPABILITY_NONE;
+        } else {
+            at = parent;
+            parent = table->cold[at].parent;
+        }
     }
     return NX_OK;
 }
