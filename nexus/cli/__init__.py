@@ -46,7 +46,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def _add(
-    commands: argparse._SubParsersAction[Parser], name: str, module: str, summary: str, examples: str
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    module: str,
+    summary: str,
+    examples: str,
 ) -> Parser:
     parser = commands.add_parser(
         name,

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 SCHEMA = 1
 
 # Colour repeats what the word beside it says and never carries a meaning of its own.
-_COLOURS = {"ok": "32", "limited": "33", "absent": "31", "failed": "31", "error": "31", "hint": "36"}
+_COLOURS = {
+    "ok": "32",
+    "limited": "33",
+    "absent": "31",
+    "failed": "31",
+    "error": "31",
+    "hint": "36",
+}
 
 
 class Output:
