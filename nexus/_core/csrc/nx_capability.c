@@ -2,21 +2,23 @@
 /* Mint, derive, revoke and audit; the theory is in nx_capability.h. */
 #include "nx_capability.h"
 
-/* Two odd constants (golden ratio, and the first of xxHash's primes) that tell positions apart. */
-#define POSITION_A 0x9e3779b97f4a7c15u
-#define POSITION_B 0x9e3779b185ebca87u
+/* Odd constants of no structure (the golden ratio, primes of xxHash) that tell positions apart. */
+#define KEY_A    0x9e3779b185ebca87u
+#define KEY_B    0xc2b2ae3d27d4eb4fu
+#define POSITION 0x9e3779b97f4a7c15u
 
 /*
- * The share of one entry in the digest. Each word, made different by its position, contributes the
- * product of its halves plus itself: flipping bit k of one half changes that by 2^k times the other
- * half, which the added word never cancels, because the other half is below 2^32.
+ * The share of one entry in the digest: the product of its two words, keyed and told apart by
+ * position, modulo 2^64 - 1. Flipping bit k of one word changes the product by 2^k times the other,
+ * which is 0 only when that other keyed word is 0 or 2^64 - 1; 2^k has an inverse.
  */
 NX_INLINE uint64_t entry_digest(uint64_t position, uint64_t a, uint64_t b)
 {
-    uint64_t x = a ^ (position * POSITION_A);
-    uint64_t y = b ^ (position * POSITION_B + POSITION_A);
+    __uint128_t product = (__uint128_t)(a ^ KEY_A) * (b ^ (KEY_B + position * POSITION));
+    uint64_t low = (uint64_t)product;
+    uint64_t sum = low + (uint64_t)(product >> 64);
 
-    return (x & UINT32_MAX) * (x >> 32) + x + (y & UINT32_MAX) * (y >> 32) + y;
+    return sum + (sum < low);
 }
 
 static uint64_t digest_at(const nx_capability_table *table, uint32_t index)
@@ -75,16 +77,16 @@ static uint32_t slot_take(nx_capability_table *table, nx_capability what)
 }
 
 /* Ends the entry: its handles stop matching now and, through the generation, for ever. */
-static void slot_release(nx_capability_table *table, uint32_t index)
+NX_INLINE void slot_release(nx_capability_table *table, uint32_t index)
 {
     nx_capability *entry = &table->hot[index];
-
-    table->digest -= digest_at(table, index);
     /* The last odd generation is followed by 0; such a slot stays out of the free list. */
-    *entry = (nx_capability){.generation = entry->generation + 1};
-    table->digest += digest_at(table, index);
+    nx_capability empty = {.generation = entry->generation + 1};
+
+    table->digest += entry_digest(index, empty.generation, 0) - digest_at(table, index);
+    *entry = empty;
     table->live--;
-    if (entry->generation == 0) {
+    if (NX_UNLIKELY(empty.generation == 0)) {
         table->retired++;
         return;
     }
@@ -179,17 +181,21 @@ static int unlink_entry(nx_capability_table *table, uint32_t index)
  * back up to its parent, whose list has then become empty. Each step either descends to a live
  * entry or releases one, so 2 * capacity steps bound a sound table; more means a cycle.
  */
-static int release_below(nx_capability_table *table, uint32_t top, uint32_t *count)
+static int release_below(nx_capability_table *shared, uint32_t top, uint32_t *count)
 {
+    /* A copy whose address nothing takes: counters and pointers stay in registers. */
+    nx_capability_table local = *shared;
+    nx_capability_table *table = &local;
+    int result = NX_OK;
     uint64_t steps_left = 2 * (uint64_t)table->capacity;
     uint32_t at = table->cold[top].child;
     uint32_t parent = top;
 
     table->cold[top].child = NX_CAPABILITY_NONE;
     while (at != NX_CAPABILITY_NONE) {
-        if (at >= table->capacity || (table->hot[at].generation & 1) == 0 ||
-            table->cold[at].parent != parent || steps_left-- == 0) {
-            return NX_ECORRUPT;
+        if (at >= table->capacity || table->cold[at].parent != parent || steps_left-- == 0) {
+            result = NX_ECORRUPT;
+            break;
         }
         uint32_t child = table->cold[at].child;
         if (child != NX_CAPABILITY_NONE) {
@@ -199,6 +205,15 @@ static int release_below(nx_capability_table *table, uint32_t top, uint32_t *cou
             continue;
         }
         uint32_t next = table->cold[at].next;
+        if (next < table->capacity) {
+            /* Siblings lie anywhere; fetch the next while this one is taken apart. */
+            __builtin_prefetch(&table->cold[next]);
+            __builtin_prefetch(&table->hot[next]);
+        }
+        if ((table->hot[at].generation & 1) == 0) {
+            result = NX_ECORRUPT;
+            break;
+        }
         slot_release(table, at);
         ++*count;
         if (next != NX_CAPABILITY_NONE) {
@@ -210,7 +225,8 @@ static int release_below(nx_capability_table *table, uint32_t top, uint32_t *cou
             parent = table->cold[at].parent;
         }
     }
-    return NX_OK;
+    *shared = local;
+    return result;
 }
 
 int nx_capability_revoke(nx_capability_table *table, uint64_t handle, bool self, uint32_t *ret)

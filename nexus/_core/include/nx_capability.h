@@ -13,9 +13,9 @@
  * and without a stack: the links themselves are the way back.
  *
  * The table keeps a digest of all hot entries, changed in step with every mutation. An audit
- * computes it afresh: a difference means that memory changed without passing through here. The
- * digest finds every single flipped bit and others with probability 1 - 2^-64 for random faults;
- * it is no defence against an adversary who can write the table.
+ * computes it afresh: a difference means that memory changed without passing through here. It finds
+ * a single flipped bit always (but for two object names in 2^64) and random faults with probability
+ * 1 - 2^-64; it is no defence against an adversary who can write the table.
  *
  * Single writer. Not handled here: who may call mint and revoke (policy), and the 64 slots of a
  * fiber's CSpace (another object). No libc, no allocation: memory is the caller's.
