@@ -1,17 +1,17 @@
 from collections.abc import Iterable
 from typing import SupportsFloat, SupportsIndex, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 @final
 class Baseline:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         metrics: SupportsIndex,
         *,
         lock_after: SupportsIndex = 1000,
         sigma: SupportsFloat = 3.0,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def metrics(self) -> int: ...
     @property

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, SupportsIndex, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 class Capability(NamedTuple):
     type: int
@@ -17,7 +17,7 @@ class Audit(NamedTuple):
 
 @final
 class CapabilityTable:
-    def __init__(self, capacity: SupportsIndex) -> None: ...
+    def __new__(cls, capacity: SupportsIndex) -> Self: ...
     def __len__(self) -> int: ...
     def __contains__(self, handle: SupportsIndex, /) -> bool: ...
     @property

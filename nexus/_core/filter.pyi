@@ -1,13 +1,13 @@
 from collections.abc import Iterable
 from typing import SupportsIndex, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, Self
 
 @final
 class CellFilter:
-    def __init__(
-        self, ids: Buffer | Iterable[Buffer] = b"", *, key: Buffer | None = None
-    ) -> None: ...
+    def __new__(
+        cls, ids: Buffer | Iterable[Buffer] = b"", *, key: Buffer | None = None
+    ) -> Self: ...
     def __len__(self) -> int: ...
     def __contains__(self, cell_id: Buffer, /) -> bool: ...
     @property
