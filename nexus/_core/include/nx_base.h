@@ -35,6 +35,7 @@ enum {
     NX_EABSENT = -13, /* this kernel or CPU does not have the facility */
     NX_ETIMEOUT = -14, /* the bound on time or tries was reached */
     NX_ESYS = -15,    /* a system call failed; errno says why */
+    NX_EFAULT = -16,  /* the device or file behind a mapping is gone */
 };
 
 #define NX_CACHE_LINE 64u
@@ -122,12 +123,12 @@ NX_INLINE void nx_store_u64(void *p, uint64_t x)
 
 NX_INLINE uint64_t nx_rotl64(uint64_t x, unsigned n)
 {
-    return (x << n) | (x >> ((64 - n) & 63));
+    return (x << (n & 63)) | (x >> ((64 - n) & 63));
 }
 
 NX_INLINE uint32_t nx_rotr32(uint32_t x, unsigned n)
 {
-    return (x >> n) | (x << ((32 - n) & 31));
+    return (x >> (n & 31)) | (x << ((32 - n) & 31));
 }
 
 #endif
