@@ -72,6 +72,7 @@ cdef extern from "nx_mmio.h" nogil:
     uint64_t nx_mmio_now_ns()
     uint64_t nx_mmio_count(uint64_t size, uint32_t width)
 
+    int nx_mmio_locate(const nx_mmio *mmio, uint64_t offset, uint64_t width)
     int nx_mmio_read8(nx_mmio *mmio, uint64_t offset, uint8_t *ret)
     int nx_mmio_read16(nx_mmio *mmio, uint64_t offset, uint16_t *ret)
     int nx_mmio_read32(nx_mmio *mmio, uint64_t offset, uint32_t *ret)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from nexus import errors
-from nexus.physics import Mmio
+from nexus.physics import FieldSpec, Mmio, Register
 
 PAGE = mmap.PAGESIZE
 SIZE = 2 * PAGE
@@ -120,6 +120,24 @@ def window_calls(window):
     yield f"clear_bits@{PAGE}", lambda: window.clear_bits(PAGE, 1)
 
 
+def register_calls(window):
+    """Registers and fields: reads, writes, and which of them need a read first."""
+    for width in WIDTHS:
+        fields = (FieldSpec(name="EN", lsb=0), FieldSpec(name="ERR", lsb=1, access="w1c"))
+        plain = Register(window, PAGE, width, fields=fields)
+        command = Register(window, PAGE, width, access="wo", fields=fields[:1])
+
+        def put(target, value=1):
+            target.value = value
+
+        yield f"read{width}@{PAGE}", lambda r=plain: r.value
+        yield f"write{width}@{PAGE}", lambda r=plain: put(r)
+        yield f"read_field{width}@{PAGE}", lambda r=plain: r.EN.value
+        yield f"update{width}@{PAGE}", lambda r=plain: put(r.EN)
+        yield f"update_many{width}@{PAGE}", lambda r=plain: r.modify(EN=0, ERR=1)
+        yield f"write_command{width}@{PAGE}", lambda r=command: put(r.EN)
+
+
 def control_calls(area, address):
     """How Python programs without a compiled accessor reach a register."""
     view = memoryview(area).cast("I")
@@ -168,6 +186,10 @@ def main():
             name: stepper.accesses(address, call) for name, call in window_calls(window)
         }
         window.close()
+    window, address = mapped(lambda: Mmio.attach(fd, 0, SIZE))
+    report["register"] = {
+        name: stepper.accesses(address, call) for name, call in register_calls(window)
+    }
     area, address = mapped(lambda: mmap.mmap(fd, SIZE))
     report["control"] = {
         name: stepper.accesses(address, call) for name, call in control_calls(area, address)
