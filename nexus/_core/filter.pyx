@@ -222,9 +222,13 @@ cdef class CellFilter:
 
 cdef bytes as_ids(object ids):
     """Ids in any accepted form as one row of bytes."""
-    if PyObject_CheckBuffer(ids):
-        row = bytes(memoryview(ids))
-        if len(row) & 15:
-            raise ValueError(f"{len(row)} bytes are no whole number of 16-byte ids")
-        return row
-    return joined(ids)
+    cdef Py_buffer view
+    if not PyObject_CheckBuffer(ids):
+        return joined(ids)
+    view_open(ids, &view)
+    try:
+        if view.len & 15:
+            raise ValueError(f"{view.len} bytes are no whole number of 16-byte ids")
+        return PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)

@@ -35,6 +35,7 @@ enum {
     NX_EABSENT = -13,  /* this kernel or CPU does not have the facility */
     NX_ETIMEOUT = -14, /* the bound on time or tries was reached */
     NX_ESYS = -15,     /* a system call failed; errno says why */
+    NX_EFAULT = -16,   /* the device or file behind a mapping is gone */
 };
 
 #define NX_CACHE_LINE    64u
