@@ -31,7 +31,8 @@ class Entry:
     Attributes:
         name: the call, as in `Class.method`.
         parameter: which argument is spoiled.
-        kind: `integer`, `number`, `buffer`, `writable` (a buffer) or `doubles` (a buffer of).
+        kind: `integer`, `number`, `labelled` (an integer or a
+            name), `buffer`, `writable` (a buffer) or `doubles` (a buffer of).
         make: makes the object under test, closed again when the test ends.
         call: calls with a value for the parameter and good ones for the others.
         good: a right value.
@@ -274,7 +275,7 @@ WINDOWS = [
           WIDTHS),
     Entry("Register.value", "value", "integer", window,
           lambda w, v: setattr(Register(w, 4), "value", v), 5, registers, (TOO_WIDE,)),
-    Entry("Field.value", "value", "integer", window,
+    Entry("Field.value", "value", "labelled", window,
           lambda w, v: setattr(Register(w, 4, fields=[FieldSpec(name="F", lsb=1, width=3)])["F"],
                                "value", v), 5, registers, ((8, OverflowError),)),
 ]  # fmt: skip

@@ -55,6 +55,11 @@ BAD: dict[str, st.SearchStrategy[Bad]] = {
             lambda value: Bad(value, RANGE)
         ),
     ),
+    # An integer or the name of one.
+    "labelled": st.sampled_from(
+        [Bad(v, TypeError) for v in NOT_INTEGERS if not isinstance(v, str)]
+        + [Bad("no such label", ValueError), Bad(-1, RANGE), Bad(2**64, RANGE)]
+    ),
     "buffer": st.one_of(
         st.sampled_from([Bad(value, TypeError) for value in NOT_BUFFERS]),
         st.just(Bad(memoryview(bytes(64))[::2], (BufferError, ValueError))),
@@ -80,6 +85,7 @@ BAD: dict[str, st.SearchStrategy[Bad]] = {
 # Right values of unusual types: what takes an int takes these, and means the same.
 ODD: dict[str, list[Callable[[Any], Any]]] = {
     "integer": [np.uint64, Index, int],
+    "labelled": [np.uint64, Index, int],
     "buffer": [bytearray, memoryview, lambda b: np.frombuffer(b, np.uint8)],
     "writable": [bytearray, memoryview, lambda b: np.frombuffer(b, np.uint8)],
     "doubles": [memoryview, np.array],
