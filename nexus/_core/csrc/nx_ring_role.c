@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Who produces and who consumes, what the dead leave behind, and sleeping; see nx_ring_map.h. */
+#include "nx_ring_map.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Puts our word where nobody's or a dead owner's stands. */
+static int take(_Atomic uint64_t *owner, bool force)
+{
+    uint64_t seen = atomic_load_explicit(owner, memory_order_acquire);
+
+    if (seen != 0 && !force && !nx_owner_is_dead(seen)) {
+        return NX_EBUSY;
+    }
+    /* Acquire: what the last owner wrote before it gave the role back is visible. */
+    return atomic_compare_exchange_strong_explicit(owner, &seen, nx_owner_self(),
+                                                   memory_order_acq_rel, memory_order_relaxed)
+               ? NX_OK
+               : NX_EBUSY;
+}
+
+static void give_back(_Atomic uint64_t *owner)
+{
+    uint64_t self = nx_owner_self();
+
+    /* Not a plain store: who took the role by force keeps it. */
+    atomic_compare_exchange_strong_explicit(owner, &self, 0, memory_order_release,
+                                            memory_order_relaxed);
+}
+
+static int take_slot(nx_ring_map *map)
+{
+    nx_ring_slot_line *slots = map->ring.header->slots;
+
+    for (uint32_t i = 0; i < NX_RING_SLOTS; i++) {
+        uint64_t seen = atomic_load_explicit(&slots[i].owner, memory_order_acquire);
+        /* A claim in flight goes with its slot until the consumer has settled it. */
+        if (nx_owner_is_dead(seen) && nx_mpsc_is_settled(&map->ring, i) &&
+            atomic_compare_exchange_strong_explicit(&slots[i].owner, &seen, nx_owner_self(),
+                                                    memory_order_acq_rel, memory_order_relaxed)) {
+            nx_mpsc_join(&map->ring, i);
+            return NX_OK;
+        }
+    }
+    return NX_EFULL;
+}
+
+int nx_ring_map_take_producer(nx_ring_map *map, bool force)
+{
+    nx_ring_header *header = map->ring.header;
+    int code;
+
+    if (map->producer_generation == nx_owner_generation) {
+        return NX_OK;
+    }
+    map->fence = !nx_wake_register();
+    if (map->ring.kind == NX_RING_MPSC) {
+        code = take_slot(map);
+    } else {
+        code = take(&header->producer_owner, force);
+        if (code == NX_OK) {
+            code = nx_ring_resume_producer(&map->ring);
+            if (code != NX_OK) {
+                give_back(&header->producer_owner);
+            }
+        }
+    }
+    if (code == NX_OK) {
+        map->producer_generation = nx_owner_generation;
+    }
+    return code;
+}
+
+int nx_ring_map_take_consumer(nx_ring_map *map, bool force)
+{
+    nx_ring_header *header = map->ring.header;
+
+    if (map->consumer_generation == nx_owner_generation) {
+        return NX_OK;
+    }
+    int code = take(&header->consumer_owner, force);
+    if (code != NX_OK) {
+        return code;
+    }
+    code = nx_ring_resume_consumer(&map->ring);
+    if (code != NX_OK) {
+        give_back(&header->consumer_owner);
+        return code;
+    }
+    map->stall_since_ns = 0;
+    map->consumer_generation = nx_owner_generation;
+    return NX_OK;
+}
+
+void nx_ring_map_release(nx_ring_map *map)
+{
+    nx_ring_header *header = map->ring.header;
+
+    if (map->producer_generation == nx_owner_generation) {
+        give_back(map->ring.kind == NX_RING_MPSC ? &header->slots[map->ring.slot].owner
+                                                 : &header->producer_owner);
+    }
+    if (map->consumer_generation == nx_owner_generation) {
+        nx_ring_publish(&map->ring);
+        give_back(&header->consumer_owner);
+    }
+    map->producer_generation = 0;
+    map->consumer_generation = 0;
+}
+
+bool nx_ring_map_producer_is_dead(const nx_ring_map *map)
+{
+    uint64_t owner =
+        atomic_load_explicit(&map->ring.header->producer_owner, memory_order_acquire);
+    return owner != 0 && nx_owner_is_dead(owner);
+}
+
+bool nx_ring_map_consumer_is_dead(const nx_ring_map *map)
+{
+    uint64_t owner =
+        atomic_load_explicit(&map->ring.header->consumer_owner, memory_order_acquire);
+    return owner != 0 && nx_owner_is_dead(owner);
+}
+
+int64_t nx_ring_map_clock(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int nx_ring_map_heal(nx_ring_map *map, bool force)
+{
+    nx_mpsc_stall stall;
+
+    if (map->ring.kind != NX_RING_MPSC) {
+        return NX_EEMPTY;
+    }
+    int code = nx_mpsc_find_stall(&map->ring, &stall);
+    if (code != NX_OK) {
+        map->stall_since_ns = 0;
+        return code;
+    }
+    int64_t now = nx_ring_map_clock();
+    if (map->stall_since_ns == 0 || map->stall_position != stall.position) {
+        map->stall_position = stall.position;
+        map->stall_since_ns = now;
+    }
+    if (!force && now - map->stall_since_ns < NX_RING_STALL_NS) {
+        return NX_EBUSY;
+    }
+    if (!force && !nx_owner_is_dead(stall.owner)) {
+        /* Look again after another while, not at each call. */
+        map->stall_since_ns = now;
+        return NX_EBUSY;
+    }
+    map->stall_since_ns = 0;
+    return nx_mpsc_pad(&map->ring, &stall);
+}
+
+void nx_ring_map_signal(nx_ring_map *map)
+{
+    if (nx_wake_signal(&map->ring.header->wake, map->wake_fd) != NX_OK) {
+        atomic_fetch_add_explicit(&map->ring.header->wakes_lost, 1, memory_order_relaxed);
+    }
+}
+
+/* NX_OK when a record waits, NX_EBUSY when an MPSC claim stalls, else NX_EEMPTY. */
+static int look(const nx_ring_map *map)
+{
+    nx_mpsc_stall stall;
+
+    if (nx_ring_has_record(&map->ring)) {
+        return NX_OK;
+    }
+    if (map->ring.kind == NX_RING_MPSC && nx_mpsc_find_stall(&map->ring, &stall) == NX_OK) {
+        return NX_EBUSY;
+    }
+    return NX_EEMPTY;
+}
+
+static bool spin(const nx_ring_map *map, int64_t until_ns)
+{
+    do {
+        for (int i = 0; i < 64; i++) {
+            if (nx_ring_has_record(&map->ring)) {
+                return true;
+            }
+            nx_cpu_relax();
+        }
+    } while (nx_ring_map_clock() < until_ns);
+    return false;
+}
+
+int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
+{
+    _Atomic uint32_t *wake = &map->ring.header->wake;
+    int64_t start = nx_ring_map_clock();
+    int64_t budget = timeout_ns < NX_RING_SPIN_NS ? timeout_ns : NX_RING_SPIN_NS;
+
+    if (nx_ring_has_record(&map->ring) || spin(map, start + budget)) {
+        return NX_OK;
+    }
+    for (;;) {
+        int64_t left = start + timeout_ns - nx_ring_map_clock();
+        if (left <= 0) {
+            return look(map) == NX_OK ? NX_OK : NX_ETIMEOUT;
+        }
+        nx_wake_announce(wake, NX_WAKE_SLEEPING);
+        int code = look(map);
+        if (code == NX_EEMPTY) {
+            code = nx_wake_sleep(wake, left);
+            int saved = errno;
+            nx_wake_withdraw(wake, NX_WAKE_SLEEPING);
+            errno = saved;
+            if (code == NX_ESYS) {
+                return code;
+            }
+            continue;
+        }
+        nx_wake_withdraw(wake, NX_WAKE_SLEEPING);
+        return code;
+    }
+}
+
+int nx_ring_map_wake_fd(nx_ring_map *map)
+{
+    if (map->wake_fd < 0) {
+        map->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    }
+    return map->wake_fd;
+}
+
+int nx_ring_map_arm(nx_ring_map *map)
+{
+    uint64_t count;
+
+    if (nx_ring_map_wake_fd(map) < 0) {
+        return NX_ESYS;
+    }
+    /* EAGAIN says that nobody has written it; that is as good. */
+    ssize_t drained = read(map->wake_fd, &count, sizeof count);
+    (void)drained;
+    nx_wake_announce(&map->ring.header->wake, NX_WAKE_ARMED);
+    if (look(map) == NX_EEMPTY) {
+        return NX_OK;
+    }
+    nx_wake_withdraw(&map->ring.header->wake, NX_WAKE_ARMED);
+    return NX_EBUSY;
+}
