@@ -170,8 +170,9 @@ void nx_ring_publish(nx_ring *ring)
     atomic_store_explicit(&header->records_out, ring->records_out, memory_order_release);
     atomic_store_explicit(&header->position, ring->position, memory_order_release);
     if (ring->kind == NX_RING_MPSC) {
-        /* Only after the position was stored: a consumer killed here must not find holes. */
-        atomic_thread_fence(memory_order_release);
+        /* Only after the position was stored: a consumer killed here must not find holes. The
+         * compiler alone could reorder; what a killed core has stored, all cores see in order. */
+        atomic_signal_fence(memory_order_seq_cst);
         __builtin_memset(ring->data + (ring->published & ring->mask), 0, consumed);
     }
     /* Pairs with the acquire in nx_ring_make_room and in nx_mpsc_claim. */

@@ -7,6 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A claim that stands still is looked at so often: its owner may die without a wake. */
+#define STALL_SLICE_NS 10000000ll
+
 /* Puts our word where nobody's or a dead owner's stands. */
 static int take(_Atomic uint64_t *owner, bool force)
 {
@@ -169,16 +172,21 @@ void nx_ring_map_signal(nx_ring_map *map)
     }
 }
 
-/* NX_OK when a record waits, NX_EBUSY when an MPSC claim stalls, else NX_EEMPTY. */
-static int look(const nx_ring_map *map)
+/*
+ * NX_OK when a record waits, NX_EBUSY when a dead producer's claim is in the way, else NX_EEMPTY.
+ * `ret_stalled` tells that a living one's is: its commit will be followed by a wake.
+ */
+static int look(const nx_ring_map *map, bool *ret_stalled)
 {
     nx_mpsc_stall stall;
 
+    *ret_stalled = false;
     if (nx_ring_has_record(&map->ring)) {
         return NX_OK;
     }
     if (map->ring.kind == NX_RING_MPSC && nx_mpsc_find_stall(&map->ring, &stall) == NX_OK) {
-        return NX_EBUSY;
+        *ret_stalled = true;
+        return nx_owner_is_dead(stall.owner) ? NX_EBUSY : NX_EEMPTY;
     }
     return NX_EEMPTY;
 }
@@ -206,24 +214,24 @@ int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
         return NX_OK;
     }
     for (;;) {
+        bool stalled;
         int64_t left = start + timeout_ns - nx_ring_map_clock();
         if (left <= 0) {
-            return look(map) == NX_OK ? NX_OK : NX_ETIMEOUT;
+            return nx_ring_has_record(&map->ring) ? NX_OK : NX_ETIMEOUT;
         }
         nx_wake_announce(wake, NX_WAKE_SLEEPING);
-        int code = look(map);
-        if (code == NX_EEMPTY) {
-            code = nx_wake_sleep(wake, left);
-            int saved = errno;
+        int code = look(map, &stalled);
+        if (code != NX_EEMPTY) {
             nx_wake_withdraw(wake, NX_WAKE_SLEEPING);
-            errno = saved;
-            if (code == NX_ESYS) {
-                return code;
-            }
-            continue;
+            return code;
         }
+        code = nx_wake_sleep(wake, stalled && left > STALL_SLICE_NS ? STALL_SLICE_NS : left);
+        int saved = errno;
         nx_wake_withdraw(wake, NX_WAKE_SLEEPING);
-        return code;
+        if (code == NX_ESYS) {
+            errno = saved;
+            return code;
+        }
     }
 }
 
@@ -238,6 +246,7 @@ int nx_ring_map_wake_fd(nx_ring_map *map)
 int nx_ring_map_arm(nx_ring_map *map)
 {
     uint64_t count;
+    bool stalled;
 
     if (nx_ring_map_wake_fd(map) < 0) {
         return NX_ESYS;
@@ -246,7 +255,7 @@ int nx_ring_map_arm(nx_ring_map *map)
     ssize_t drained = read(map->wake_fd, &count, sizeof count);
     (void)drained;
     nx_wake_announce(&map->ring.header->wake, NX_WAKE_ARMED);
-    if (look(map) == NX_EEMPTY) {
+    if (look(map, &stalled) == NX_EEMPTY) {
         return NX_OK;
     }
     nx_wake_withdraw(&map->ring.header->wake, NX_WAKE_ARMED);

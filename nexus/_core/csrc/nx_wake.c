@@ -33,7 +33,7 @@ void nx_wake_announce(_Atomic uint32_t *word, uint32_t flag)
         atomic_fetch_or_explicit(word, NX_WAKE_FENCE, memory_order_seq_cst);
     }
     /* Pairs with the fence in nx_wake_is_wanted of producers that fence themselves. */
-    atomic_thread_fence(memory_order_seq_cst);
+    nx_wake_fence();
 }
 
 void nx_wake_withdraw(_Atomic uint32_t *word, uint32_t flag)
