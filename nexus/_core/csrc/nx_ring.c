@@ -84,25 +84,24 @@ int nx_ring_resume_producer(nx_ring *ring)
     uint64_t head = atomic_load_explicit(&header->head, memory_order_acquire);
     uint64_t records = atomic_load_explicit(&header->records_in, memory_order_relaxed);
 
-    if ((tail & 7) != 0 || !is_reachable(ring, head, tail)) {
-        return NX_ECORRUPT;
-    }
-    /* Each turn moves the head by at least 8 bytes and no further than the tail allows. */
-    for (bool first = true;; first = false) {
-        uint64_t word = atomic_load_explicit(nx_ring_word_at(ring, head), memory_order_acquire);
+    /* From the noted head over what was committed after the note. A consumer may be done with
+     * that already, so the tail may be beyond the note, but nobody has overwritten it. */
+    uint64_t noted = head;
+    for (uint64_t word; (word = atomic_load_explicit(nx_ring_word_at(ring, head & ~7ull),
+                                                     memory_order_acquire)) != 0;) {
         uint64_t size = (uint32_t)word;
-        if (word == 0) {
-            break;
-        }
-        if (first) {
+        if (head == noted) {
             records = widen_stamp(word >> 32, records);
         }
-        if (word != nx_ring_word(NX_RING_RECORD, records, size) || size > ring->payload_max ||
-            !is_reachable(ring, head + nx_ring_occupied(size), tail)) {
+        head += nx_ring_occupied(size);
+        if (word != nx_ring_word(NX_RING_RECORD, records, size) ||
+            !is_reachable(ring, head, noted)) {
             return NX_ECORRUPT;
         }
-        head += nx_ring_occupied(size);
         records++;
+    }
+    if ((tail & 7) != 0 || !is_reachable(ring, head, tail)) {
+        return NX_ECORRUPT;
     }
     ring->tail_seen = tail;
     ring->drops = atomic_load_explicit(&header->drops, memory_order_relaxed);
