@@ -95,8 +95,7 @@ NX_INLINE int nx_slot_open(nx_slot_control *control, uint64_t bytes, nx_slot_rin
 
     if (control->magic != NX_SLOT_MAGIC || !nx_is_power_of_two(count) || count < 2 ||
         count > NX_SLOT_COUNT_MAX || (slot_bytes != 16 && slot_bytes != 64) ||
-        bytes != nx_slot_bytes(count, slot_bytes) || head - tail > count ||
-        position - tail > count) {
+        bytes != nx_slot_bytes(count, slot_bytes) || position - tail > count) {
         return NX_ECORRUPT;
     }
     nx_slot_ring ring = {
@@ -108,12 +107,16 @@ NX_INLINE int nx_slot_open(nx_slot_control *control, uint64_t bytes, nx_slot_rin
         .position = position,
         .published = tail,
     };
-    /* The shared head is stored after the element, so a killed producer may be one behind. */
+    /* The shared head is stored after the element, so a killed producer may have left it behind,
+     * even behind the tail; what was pushed since then is still in its slots. */
     for (uint32_t i = 0; i < count; i++) {
         if (atomic_load_explicit(nx_slot_sequence(&ring, head), memory_order_acquire) != head + 1) {
             break;
         }
         head++;
+    }
+    if (head - tail > count || head - position > count) {
+        return NX_ECORRUPT;
     }
     ring.head = head;
     *ret = ring;
