@@ -213,7 +213,7 @@ static bool consume_for(int64_t ns, fault how)
             newest = now;
         } else {
             if (how != NO_REPAIR) {
-                nx_ring_map_heal(map, false);
+                nx_ring_map_heal(map, 0);
             }
             if (nx_ring_map_wait(map, 200000) == NX_ESYS) {
                 return false;

@@ -146,12 +146,19 @@ static void test_fork_leaves_the_role_with_the_parent(void)
 
 static void test_the_role_of_the_dead_passes_on(void)
 {
+    uint64_t settled = 9;
     nx_ring_map *map = make(0);
 
     CHECK_EQ(run_child(map, child_dies_in_role), 0);
-    CHECK(nx_ring_map_producer_is_dead(map));
+    CHECK(map->ring.header->producer_owner != 0);
+    CHECK_EQ(nx_ring_map_repair(map, false, &settled), NX_OK);
+    CHECK_EQ(settled, 1);
+    CHECK(map->ring.header->producer_owner == 0);
+    CHECK_EQ(run_child(map, child_dies_in_role), 0);
     CHECK_EQ(nx_ring_map_take_producer(map, false), NX_OK);
-    CHECK_EQ(map->ring.records_in, 1);
+    CHECK_EQ(map->ring.records_in, 2);
+    CHECK_EQ(nx_ring_map_repair(map, true, &settled), NX_OK);
+    CHECK_EQ(settled, 0); /* what is our own is never taken */
     nx_ring_map_destroy(map);
 }
 

@@ -82,7 +82,7 @@ static void test_claims_commit_in_any_order(void)
     CHECK_EQ(nx_mpsc_find_stall(&map->ring, &stall), NX_OK);
     CHECK(stall.position == 0 && stall.bytes == 16 && stall.slot == one->ring.slot);
     CHECK_EQ(stall.owner, nx_owner_self());
-    CHECK_EQ(nx_ring_map_heal(map, false), NX_EBUSY);
+    CHECK_EQ(nx_ring_map_heal(map, 0), NX_EBUSY);
     memcpy(nx_mpsc_place(&one->ring, first), "first", 5);
     nx_mpsc_commit(&one->ring, first, 16, 5);
     CHECK_EQ(nx_mpsc_find_stall(&map->ring, &stall), NX_EEMPTY);
@@ -157,9 +157,9 @@ static void kill_after(int step, uint64_t dead)
     bool lost = step == 1 || step == 2;
     CHECK_EQ(nx_mpsc_is_settled(&map->ring, victim->ring.slot), !lost);
     CHECK(take(&map->ring, "before"));
-    CHECK_EQ(nx_ring_map_heal(map, false), lost ? NX_EBUSY : NX_EEMPTY);
+    CHECK_EQ(nx_ring_map_heal(map, 0), lost ? NX_EBUSY : NX_EEMPTY);
     usleep(2000);
-    CHECK_EQ(nx_ring_map_heal(map, false), lost ? NX_OK : NX_EEMPTY);
+    CHECK_EQ(nx_ring_map_heal(map, 0), lost ? NX_OK : NX_EEMPTY);
     if (step == 3) {
         CHECK(take(&map->ring, "torn"));
     }
@@ -196,7 +196,7 @@ static void test_a_claim_in_flight_keeps_its_slot(void)
     CHECK_EQ(nx_mpsc_claim(&handles[5]->ring, 24, 1, &at), NX_OK);
     map->ring.header->slots[5].owner = dead_owner();
     CHECK_EQ(nx_ring_map_take_producer(extra, false), NX_EFULL);
-    CHECK_EQ(nx_ring_map_heal(map, true), NX_OK);
+    CHECK_EQ(nx_ring_map_heal(map, NX_HEAL_FORCE), NX_OK);
     CHECK_EQ(nx_ring_map_take_producer(extra, false), NX_OK);
     CHECK_EQ(extra->ring.slot, 5);
     for (unsigned i = 0; i < NX_RING_SLOTS; i++) {
@@ -266,7 +266,7 @@ static void test_hostile_bytes_never_leave_the_mapping(void)
             } else if (what < 4) {
                 code = nx_mpsc_put(&one->ring, &code, nx_test_random(&seed) % 5);
             } else if (what == 4) {
-                code = nx_ring_map_heal(map, true);
+                code = nx_ring_map_heal(map, NX_HEAL_FORCE);
                 nx_mpsc_read_stats(&map->ring, &stats);
             } else if (what == 5) {
                 code = nx_ring_resume_consumer(&map->ring);

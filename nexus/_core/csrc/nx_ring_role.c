@@ -98,7 +98,7 @@ int nx_ring_map_take_consumer(nx_ring_map *map, bool force)
     return NX_OK;
 }
 
-void nx_ring_map_release(nx_ring_map *map)
+void nx_ring_map_leave_producer(nx_ring_map *map)
 {
     nx_ring_header *header = map->ring.header;
 
@@ -106,26 +106,22 @@ void nx_ring_map_release(nx_ring_map *map)
         give_back(map->ring.kind == NX_RING_MPSC ? &header->slots[map->ring.slot].owner
                                                  : &header->producer_owner);
     }
+    map->producer_generation = 0;
+}
+
+void nx_ring_map_leave_consumer(nx_ring_map *map)
+{
     if (map->consumer_generation == nx_owner_generation) {
         nx_ring_publish(&map->ring);
-        give_back(&header->consumer_owner);
+        give_back(&map->ring.header->consumer_owner);
     }
-    map->producer_generation = 0;
     map->consumer_generation = 0;
 }
 
-bool nx_ring_map_producer_is_dead(const nx_ring_map *map)
+void nx_ring_map_release(nx_ring_map *map)
 {
-    uint64_t owner =
-        atomic_load_explicit(&map->ring.header->producer_owner, memory_order_acquire);
-    return owner != 0 && nx_owner_is_dead(owner);
-}
-
-bool nx_ring_map_consumer_is_dead(const nx_ring_map *map)
-{
-    uint64_t owner =
-        atomic_load_explicit(&map->ring.header->consumer_owner, memory_order_acquire);
-    return owner != 0 && nx_owner_is_dead(owner);
+    nx_ring_map_leave_producer(map);
+    nx_ring_map_leave_consumer(map);
 }
 
 int64_t nx_ring_map_clock(void)
@@ -136,7 +132,7 @@ int64_t nx_ring_map_clock(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int nx_ring_map_heal(nx_ring_map *map, bool force)
+int nx_ring_map_heal(nx_ring_map *map, int flags)
 {
     nx_mpsc_stall stall;
 
@@ -153,16 +149,77 @@ int nx_ring_map_heal(nx_ring_map *map, bool force)
         map->stall_position = stall.position;
         map->stall_since_ns = now;
     }
-    if (!force && now - map->stall_since_ns < NX_RING_STALL_NS) {
+    if (flags == 0 && now - map->stall_since_ns < NX_RING_STALL_NS) {
         return NX_EBUSY;
     }
-    if (!force && !nx_owner_is_dead(stall.owner)) {
+    if ((flags & NX_HEAL_FORCE) == 0 && !nx_owner_is_dead(stall.owner)) {
         /* Look again after another while, not at each call. */
         map->stall_since_ns = now;
         return NX_EBUSY;
     }
     map->stall_since_ns = 0;
     return nx_mpsc_pad(&map->ring, &stall);
+}
+
+/* Whether a role is held by somebody who is dead, or is to count as dead. */
+static bool is_left(const _Atomic uint64_t *owner, bool force)
+{
+    uint64_t seen = atomic_load_explicit(owner, memory_order_acquire);
+
+    return seen != 0 && (force || nx_owner_is_dead(seen));
+}
+
+static int heal_all(nx_ring_map *map, bool force, uint64_t *count)
+{
+    for (;;) {
+        int code = nx_ring_map_heal(map, force ? NX_HEAL_FORCE : NX_HEAL_NOW);
+        if (code != NX_OK) {
+            return code == NX_ECORRUPT ? code : NX_OK;
+        }
+        /* Steps over the padding, or shows what else is there. */
+        const uint8_t *got;
+        uint32_t size;
+        (*count)++;
+        code = nx_ring_peek(&map->ring, &got, &size);
+        if (code != NX_EEMPTY) {
+            return code;
+        }
+    }
+}
+
+int nx_ring_map_repair(nx_ring_map *map, bool force, uint64_t *ret_count)
+{
+    nx_ring_header *header = map->ring.header;
+    bool consumes = map->consumer_generation == nx_owner_generation;
+    uint64_t count = 0;
+    int code = NX_OK;
+
+    if (map->producer_generation != nx_owner_generation && is_left(&header->producer_owner, force)) {
+        code = nx_ring_map_take_producer(map, force);
+        nx_ring_map_leave_producer(map);
+        count += code == NX_OK;
+    }
+    if (code != NX_OK && code != NX_EBUSY) {
+        return code;
+    }
+    bool taken = !consumes && (map->ring.kind == NX_RING_MPSC || is_left(&header->consumer_owner, force));
+    if (taken) {
+        bool left = is_left(&header->consumer_owner, force);
+        code = nx_ring_map_take_consumer(map, force);
+        taken = code == NX_OK;
+        count += taken && left;
+    }
+    if (code == NX_OK && (consumes || taken)) {
+        code = heal_all(map, force, &count);
+    }
+    if (taken) {
+        nx_ring_map_leave_consumer(map);
+    }
+    if (code == NX_OK || code == NX_EBUSY) {
+        *ret_count = count;
+        return NX_OK;
+    }
+    return code;
 }
 
 void nx_ring_map_signal(nx_ring_map *map)

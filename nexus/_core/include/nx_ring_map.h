@@ -62,19 +62,29 @@ void nx_ring_map_destroy(nx_ring_map *map);
 int nx_ring_map_take_producer(nx_ring_map *map, bool force);
 int nx_ring_map_take_consumer(nx_ring_map *map, bool force);
 
-/* Gives back the roles this handle holds. */
+/* Give back one role or both, as far as this handle holds them. */
+void nx_ring_map_leave_producer(nx_ring_map *map);
+void nx_ring_map_leave_consumer(nx_ring_map *map);
 void nx_ring_map_release(nx_ring_map *map);
 
-/* Whether the holder of a role is dead; false too when nobody holds it. */
-bool nx_ring_map_producer_is_dead(const nx_ring_map *map);
-bool nx_ring_map_consumer_is_dead(const nx_ring_map *map);
+enum {
+    NX_HEAL_NOW = 1,   /* however young the stall is */
+    NX_HEAL_FORCE = 2, /* the caller vouches that the claim's owner is dead */
+};
 
 /*
  * The consumer's part of repair on an MPSC ring: NX_OK when it replaced a dead producer's claim,
- * NX_EEMPTY when nothing stalls, NX_EBUSY while the owner lives or the stall is too young (with
- * `force` neither is asked), NX_ECORRUPT.
+ * NX_EEMPTY when nothing stalls, NX_EBUSY while the owner lives or the stall is younger than
+ * NX_RING_STALL_NS, NX_ECORRUPT.
  */
-int nx_ring_map_heal(nx_ring_map *map, bool force);
+int nx_ring_map_heal(nx_ring_map *map, int flags);
+
+/*
+ * Settles what dead peers left: roles become free, claims of the dead become padding as far as no
+ * living consumer is there to do it. `force` counts every other owner as dead. NX_OK and how
+ * many roles and claims were settled, or NX_ECORRUPT.
+ */
+int nx_ring_map_repair(nx_ring_map *map, bool force, uint64_t *ret_count);
 
 /* Takes away all pages of a revocable ring; the handle is unmapped first and unusable after. */
 int nx_ring_map_revoke(nx_ring_map *map);
