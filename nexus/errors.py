@@ -122,3 +122,9 @@ class AbsentError(FaultError):
 
     code = "NX-HST-001"
     exit_code = 40
+
+
+class ReplayError(LocalError, AssertionError):
+    """An access differs from the next one that a replayed trace expects."""
+
+    code = "NX-MIO-001"

@@ -28,6 +28,7 @@ cdef extern from "nx_base.h":
         NX_EABSENT
         NX_ETIMEOUT
         NX_ESYS
+        NX_EFAULT
 
 cdef dict _CLASSES = {
     NX_EINVAL: ValueError,
@@ -44,6 +45,7 @@ cdef dict _CLASSES = {
     NX_ETOOBIG: errors.TooLargeError,
     NX_EABSENT: errors.AbsentError,
     NX_ETIMEOUT: errors.DeadlineError,
+    NX_EFAULT: errors.FaultError,
 }
 
 

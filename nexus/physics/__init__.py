@@ -1,1 +1,28 @@
 """Host mechanisms over the C core: rings, registers, capabilities, filters, chunking."""
+
+from nexus._core._window import Access
+from nexus._core.baseline import Baseline
+from nexus._core.capability import Audit, Capability, CapabilityTable, tmr_differs, tmr_vote
+from nexus._core.filter import CellFilter
+from nexus._core.mmio import Mmio
+from nexus._core.register import Field, Register
+from nexus.physics.registers import BlockSpec, BoundMap, FieldSpec, RegisterMap, RegisterSpec
+
+__all__ = [
+    "Access",
+    "Audit",
+    "Baseline",
+    "BlockSpec",
+    "BoundMap",
+    "Capability",
+    "CapabilityTable",
+    "CellFilter",
+    "Field",
+    "FieldSpec",
+    "Mmio",
+    "Register",
+    "RegisterMap",
+    "RegisterSpec",
+    "tmr_differs",
+    "tmr_vote",
+]
