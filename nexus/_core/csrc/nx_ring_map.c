@@ -180,6 +180,25 @@ int nx_ring_map_attach(int fd, bool revocable, nx_ring_map **ret)
     return own < 0 ? NX_ESYS : open_map(own, &geometry, header_bytes, ret);
 }
 
+int nx_ring_map_adopt_wake_fd(nx_ring_map *map, int fd)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) != 0) {
+        return NX_ESYS;
+    }
+    /* An eventfd is an anonymous inode, which has no type. */
+    if ((status.st_mode & S_IFMT) != 0) {
+        return NX_EINVAL;
+    }
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0) {
+        return NX_ESYS;
+    }
+    map->wake_fd = own;
+    return NX_OK;
+}
+
 static void unmap(nx_ring_map *map)
 {
     if (map->base != NULL) {

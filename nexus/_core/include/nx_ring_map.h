@@ -101,6 +101,12 @@ int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns);
 int nx_ring_map_wake_fd(nx_ring_map *map);
 
 /*
+ * Takes over a copy of the consumer's eventfd, so that this producer can write it; for a handle
+ * without one. NX_EINVAL when it is none, NX_ESYS.
+ */
+int nx_ring_map_adopt_wake_fd(nx_ring_map *map, int fd);
+
+/*
  * Empties the eventfd and asks producers to write it for the next record. NX_OK, or NX_EBUSY when
  * a record waits already and nobody was asked.
  */
