@@ -9,13 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from nexus.cli.rounds import Case, interleave, ratio
 
-__all__ = ["Bar", "Case", "main"]
+__all__ = ["ROOT", "Bar", "Case", "compiled", "main"]
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,30 @@ class Bar:
     ours: str
     peer: str
     most: float
+
+
+@contextmanager
+def compiled(source: str, *kernels: str) -> Iterator[Path]:
+    """A native benchmark program, compiled like the release and gone afterwards.
+
+    Args:
+        source: the program, relative to bench/native; C, or C++ when it ends in .cc.
+        kernels: the C files of nexus/_core/csrc that it needs.
+    """
+    core = ROOT / "nexus" / "_core"
+    with tempfile.TemporaryDirectory() as place:
+        program = Path(place, "program")
+        language = ["g++", "-std=c++17"] if source.endswith(".cc") else ["cc", "-std=c17"]
+        options = ["-O2", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-I", core / "include"]
+        objects = []
+        for kernel in kernels:
+            objects.append(Path(place, kernel).with_suffix(".o"))
+            command = ["cc", "-std=c17", *options, "-c", core / "csrc" / kernel, "-o", objects[-1]]
+            subprocess.run(command, check=True)
+        inputs = [ROOT / "bench" / "native" / source, *objects]
+        command = [*language, *options, *inputs, "-pthread", "-lm", "-o", program]
+        subprocess.run(command, check=True)
+        yield program
 
 
 def _save(path: str, results: dict[str, list[float]]) -> None:
@@ -44,6 +74,7 @@ def main(
     cases: Callable[[], Iterable[Case]],
     bars: Iterable[Bar],
     missing: Iterable[str] = (),
+    measured: Callable[[int], dict[str, list[float]]] | None = None,
 ) -> None:
     """Run one benchmark script and exit 0 when all its bars were measured and met.
 
@@ -52,6 +83,8 @@ def main(
         cases: makes the cases; called once.
         bars: what the ratios must reach.
         missing: pip names of peers that could not be imported.
+        measured: programs that interleave and time themselves: called with the number of
+            rounds, returns the nanoseconds per item of every round for each of its cases.
     """
     parser = argparse.ArgumentParser(description=f"benchmark: {subject}")
     parser.add_argument("--rounds", type=int, default=25, help="interleaved rounds (25)")
@@ -61,6 +94,8 @@ def main(
     arguments = parser.parse_args()
 
     results = interleave(cases(), rounds=arguments.rounds, slice_seconds=arguments.slice)
+    if measured is not None:
+        results |= measured(arguments.rounds)
     verdicts = []
     for bar in bars:
         measured = bar.ours in results and bar.peer in results

@@ -2,7 +2,178 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
+import importlib
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
 
-def main() -> int:
-    """Run the command line and return its exit code."""
-    return 0
+from nexus import __version__
+from nexus.cli.output import Output
+from nexus.errors import NexusError
+
+__all__ = ["main", "make_parser"]
+
+EXIT_USAGE = 2
+EXIT_BUG = 70
+EXIT_INTERRUPT = 130
+
+
+class UsageError(NexusError):
+    """The command line cannot be understood."""
+
+    code = "NX-CLI-001"
+    exit_code = EXIT_USAGE
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors have the common form and a suggestion."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError` with what is wrong and how to go on."""
+        hint = f"see {self.prog} --help"
+        match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if match:
+            near = difflib.get_close_matches(match[1], re.findall(r"[\w-]+", match[2]), n=1)
+            message = f"{self.prog} knows no `{match[1]}`"
+            hint = f"did you mean `{near[0]}`?" if near else hint
+        raise UsageError(message, hint=hint)
+
+
+def _add(
+    commands: argparse._SubParsersAction[Parser],
+    name: str,
+    module: str,
+    summary: str,
+    examples: str,
+) -> Parser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"examples:\n{examples}\n\n{summary}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(module=f"nexus.cli.{module}")
+    return parser
+
+
+def _common(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def make_parser() -> Parser:
+    """The whole grammar; completion and the manual pages are generated from it."""
+    parser = Parser(
+        prog="nexus",
+        description="A capability runtime that turns a Linux host into a sovereign node.",
+        epilog="`nexus help WORD` explains a word of this system.",
+    )
+    parser.add_argument("--version", action="version", version=f"nexus {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+
+    doctor = _add(
+        commands,
+        "doctor",
+        "doctor",
+        "Report what this host offers, what each gap costs, and how to close it.",
+        "  nexus doctor\n  nexus doctor --json | jq '.items[] | select(.state != \"ok\")'",
+    )
+    _common(doctor)
+
+    selftest = _add(
+        commands,
+        "selftest",
+        "selftest",
+        "Run the shipped test vectors against this installation.",
+        "  nexus selftest\n  NEXUS_SIMD=scalar nexus selftest --json",
+    )
+    _common(selftest)
+
+    bench = commands.add_parser("bench", help="Measure this installation on this machine.")
+    subjects = bench.add_subparsers(metavar="SUBJECT", dest="subject", required=True)
+    core = _add(
+        subjects,
+        "core",
+        "bench_core",
+        "Time the core mechanisms beside what the standard library offers for the same work.",
+        "  nexus bench core\n  nexus bench core --quick --json",
+    )
+    core.add_argument("--quick", action="store_true", help="few short rounds: a smoke test")
+    core.add_argument("--only", metavar="WORD", help="only rows whose name has this word")
+    _common(core)
+
+    completion = _add(
+        commands,
+        "completion",
+        "completion",
+        "Print the completion script of a shell.",
+        '  eval "$(nexus completion bash)"\n  nexus completion zsh > ~/.zfunc/_nexus',
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="which shell")
+    _common(completion)
+
+    words = _add(
+        commands,
+        "help",
+        "glossary",
+        "Explain a word of this system, or list the words.",
+        "  nexus help\n  nexus help ring",
+    )
+    words.add_argument("word", nargs="?", help="a word of the glossary")
+    _common(words)
+    return parser
+
+
+def _report_bug(error: Exception, output: Output, *, debug: bool) -> int:
+    text = "".join(traceback.format_exception(error))
+    if debug:
+        sys.stderr.write(text)
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="nexus-bug-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as report:
+        report.write(f"nexus {__version__}, Python {sys.version}\n{text}")
+    output.error(
+        "NX-BUG-001",
+        f"a bug in nexus: {type(error).__name__}: {error}",
+        f"please report it with the file {report.name}",
+    )
+    return EXIT_BUG
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the words after the program's name; those of the process when None.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    output = Output(json="--json" in words)
+    debug = "--debug" in words
+    try:
+        arguments = make_parser().parse_args(words or ["--help"])
+        module = importlib.import_module(arguments.module)
+        code: int = module.run(arguments, output)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:
+        # argparse ends --help and --version this way.
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPT
+    except BrokenPipeError:
+        # The reader left; keep the interpreter's final flush from complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except NexusError as error:
+        if debug:
+            traceback.print_exception(error)
+        output.error(error.code, str(error), error.hint)
+        return error.exit_code
+    except Exception as error:  # the last line of the program: whatever is left is a bug
+        return _report_bug(error, output, debug=debug)

@@ -20,32 +20,37 @@
 /* Result codes. A number is never reused for another meaning. */
 enum {
     NX_OK = 0,
-    NX_EINVAL = -1,   /* a value that is never right */
-    NX_ERANGE = -2,   /* offset, index or length outside the object */
-    NX_EALIGN = -3,   /* address not a multiple of the access width */
-    NX_ENOMEM = -4,   /* the system gave no memory */
-    NX_ECLOSED = -5,  /* the object was closed or revoked */
-    NX_EFULL = -6,    /* expected outcome: no room */
-    NX_EEMPTY = -7,   /* expected outcome: nothing there */
-    NX_EBUSY = -8,    /* in use: exported, reserved or owned by another */
-    NX_ESTALE = -9,   /* a handle of an earlier generation */
-    NX_EDENIED = -10, /* the right is not held */
+    NX_EINVAL = -1,    /* a value that is never right */
+    NX_ERANGE = -2,    /* offset, index or length outside the object */
+    NX_EALIGN = -3,    /* address not a multiple of the access width */
+    NX_ENOMEM = -4,    /* the system gave no memory */
+    NX_ECLOSED = -5,   /* the object was closed or revoked */
+    NX_EFULL = -6,     /* expected outcome: no room */
+    NX_EEMPTY = -7,    /* expected outcome: nothing there */
+    NX_EBUSY = -8,     /* in use: exported, reserved or owned by another */
+    NX_ESTALE = -9,    /* a handle of an earlier generation */
+    NX_EDENIED = -10,  /* the right is not held */
     NX_ECORRUPT = -11, /* stored or shared bytes contradict themselves */
-    NX_ETOOBIG = -12, /* larger than a fixed limit of the format */
-    NX_EABSENT = -13, /* this kernel or CPU does not have the facility */
+    NX_ETOOBIG = -12,  /* larger than a fixed limit of the format */
+    NX_EABSENT = -13,  /* this kernel or CPU does not have the facility */
     NX_ETIMEOUT = -14, /* the bound on time or tries was reached */
-    NX_ESYS = -15,    /* a system call failed; errno says why */
-    NX_EFAULT = -16,  /* the device or file behind a mapping is gone */
+    NX_ESYS = -15,     /* a system call failed; errno says why */
+    NX_EFAULT = -16,   /* the device or file behind a mapping is gone */
 };
 
-#define NX_CACHE_LINE 64u
+#define NX_CACHE_LINE    64u
 #define NX_PAGE_SIZE_MIN 4096u
 
-#define NX_LIKELY(x) __builtin_expect(!!(x), 1)
+#define NX_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define NX_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define NX_INLINE static inline __attribute__((always_inline))
+#define NX_INLINE      static inline __attribute__((always_inline))
+/* Keeps a function, and its name, as they stand: instruction budgets count by symbol. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define NX_NOINLINE __attribute__((noinline, noclone))
+#else
 #define NX_NOINLINE __attribute__((noinline))
-#define NX_ALIGNED(n) __attribute__((aligned(n)))
+#endif
+#define NX_ALIGNED(n)     __attribute__((aligned(n)))
 #define NX_ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -61,11 +66,11 @@ enum {
 /* Prints the broken condition to stderr and aborts; async-signal-safe. */
 __attribute__((noreturn, cold)) void nx_panic(const char *condition, const char *file, int line);
 
-#define NX_ASSERT(condition)                                        \
-    do {                                                            \
-        if (NX_UNLIKELY(!(condition))) {                            \
-            nx_panic(#condition, __FILE__, __LINE__);               \
-        }                                                           \
+#define NX_ASSERT(condition)                                                                       \
+    do {                                                                                           \
+        if (NX_UNLIKELY(!(condition))) {                                                           \
+            nx_panic(#condition, __FILE__, __LINE__);                                              \
+        }                                                                                          \
     } while (0)
 
 /* A compiler barrier: orders ordinary stores against a signal or SIGKILL of

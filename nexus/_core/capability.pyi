@@ -1,0 +1,43 @@
+from collections.abc import Sequence
+from typing import NamedTuple, SupportsIndex, final
+
+from typing_extensions import Buffer, Self
+
+class Capability(NamedTuple):
+    type: int
+    domain: int
+    rights: int
+    object: int
+
+class Audit(NamedTuple):
+    sound: bool
+    digest: int
+    live: int
+    retired: int
+
+@final
+class CapabilityTable:
+    def __new__(cls, capacity: SupportsIndex) -> Self: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, handle: SupportsIndex, /) -> bool: ...
+    @property
+    def capacity(self) -> int: ...
+    def mint(
+        self,
+        type: SupportsIndex,
+        object: SupportsIndex,
+        rights: SupportsIndex,
+        *,
+        domain: SupportsIndex = 0,
+    ) -> int: ...
+    def derive(self, parent: SupportsIndex, rights: SupportsIndex) -> int: ...
+    def check(self, handle: SupportsIndex, rights: SupportsIndex) -> bool: ...
+    def check_many(
+        self, handles: Sequence[SupportsIndex] | Buffer, rights: SupportsIndex
+    ) -> bytes: ...
+    def lookup(self, handle: SupportsIndex) -> Capability: ...
+    def revoke(self, handle: SupportsIndex, *, descendants_only: bool = False) -> int: ...
+    def audit(self) -> Audit: ...
+
+def tmr_differs(a: Buffer, b: Buffer, c: Buffer) -> bool: ...
+def tmr_vote(a: Buffer, b: Buffer, c: Buffer) -> tuple[int, int, int]: ...

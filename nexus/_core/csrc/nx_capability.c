@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Mint, derive, revoke and audit; the theory is in nx_capability.h. */
+#include "nx_capability.h"
+
+/* Odd constants of no structure (the golden ratio, primes of xxHash) that tell positions apart. */
+#define KEY_A    0x9e3779b185ebca87u
+#define KEY_B    0xc2b2ae3d27d4eb4fu
+#define POSITION 0x9e3779b97f4a7c15u
+
+/*
+ * The share of one entry in the digest: the product of its two words, keyed and told apart by
+ * position, modulo 2^64 - 1. Flipping bit k of one word changes the product by 2^k times the other,
+ * which is 0 only when that other keyed word is 0 or 2^64 - 1; 2^k has an inverse.
+ */
+NX_INLINE uint64_t entry_digest(uint64_t position, uint64_t a, uint64_t b)
+{
+    __uint128_t product = (__uint128_t)(a ^ KEY_A) * (b ^ (KEY_B + position * POSITION));
+    uint64_t low = (uint64_t)product;
+    uint64_t sum = low + (uint64_t)(product >> 64);
+
+    return sum + (sum < low);
+}
+
+static uint64_t digest_at(const nx_capability_table *table, uint32_t index)
+{
+    const nx_capability *entry = &table->hot[index];
+
+    return entry_digest(index, nx_load_u64(entry), entry->object);
+}
+
+static nx_capability *live_entry(const nx_capability_table *table, uint64_t handle)
+{
+    return nx_capability_check(table, handle, 0) ? &table->hot[(uint32_t)handle] : NULL;
+}
+
+int nx_capability_table_init(nx_capability_table *table, nx_capability *hot,
+                             nx_capability_links *cold, uint32_t capacity)
+{
+    NX_ASSERT(table != NULL && hot != NULL && cold != NULL);
+    if (capacity == 0 || capacity > NX_CAPABILITY_CAPACITY_MAX) {
+        return NX_EINVAL;
+    }
+    *table = (nx_capability_table){.hot = hot, .cold = cold, .capacity = capacity};
+    for (uint32_t i = 0; i < capacity; i++) {
+        hot[i] = (nx_capability){0};
+        cold[i] = (nx_capability_links){
+            .parent = NX_CAPABILITY_NONE,
+            .child = NX_CAPABILITY_NONE,
+            .next = i + 1 < capacity ? i + 1 : NX_CAPABILITY_NONE,
+            .previous = NX_CAPABILITY_NONE,
+        };
+        table->digest += digest_at(table, i);
+    }
+    return NX_OK;
+}
+
+/* Takes a free slot and fills its hot half; NX_CAPABILITY_NONE when none is left. */
+static uint32_t slot_take(nx_capability_table *table, nx_capability what)
+{
+    uint32_t index = table->free_head;
+
+    if (index == NX_CAPABILITY_NONE) {
+        return index;
+    }
+    NX_ASSERT(index < table->capacity);
+    nx_capability *entry = &table->hot[index];
+    NX_ASSERT((entry->generation & 1) == 0);
+    table->free_head = table->cold[index].next;
+    table->digest -= digest_at(table, index);
+    what.generation = entry->generation + 1;
+    *entry = what;
+    table->digest += digest_at(table, index);
+    table->cold[index] = (nx_capability_links){NX_CAPABILITY_NONE, NX_CAPABILITY_NONE,
+                                               NX_CAPABILITY_NONE, NX_CAPABILITY_NONE};
+    table->live++;
+    return index;
+}
+
+/* Ends the entry: its handles stop matching now and, through the generation, for ever. */
+NX_INLINE void slot_release(nx_capability_table *table, uint32_t index)
+{
+    nx_capability *entry = &table->hot[index];
+    /* The last odd generation is followed by 0; such a slot stays out of the free list. */
+    nx_capability empty = {.generation = entry->generation + 1};
+
+    table->digest += entry_digest(index, empty.generation, 0) - digest_at(table, index);
+    *entry = empty;
+    table->live--;
+    if (NX_UNLIKELY(empty.generation == 0)) {
+        table->retired++;
+        return;
+    }
+    table->cold[index].next = table->free_head;
+    table->free_head = index;
+}
+
+static uint64_t handle_of(const nx_capability_table *table, uint32_t index)
+{
+    return (uint64_t)table->hot[index].generation << 32 | index;
+}
+
+int nx_capability_mint(nx_capability_table *table, nx_capability what, uint64_t *ret)
+{
+    uint32_t index = slot_take(table, what);
+
+    if (index == NX_CAPABILITY_NONE) {
+        return NX_EFULL;
+    }
+    *ret = handle_of(table, index);
+    return NX_OK;
+}
+
+int nx_capability_derive(nx_capability_table *table, uint64_t parent, uint16_t rights,
+                         uint64_t *ret)
+{
+    const nx_capability *source = live_entry(table, parent);
+
+    if (source == NULL) {
+        return NX_ESTALE;
+    }
+    if ((source->rights & NX_RIGHT_DELEGATE) == 0 || (rights & ~source->rights) != 0) {
+        return NX_EDENIED;
+    }
+    nx_capability what = *source;
+    what.rights = rights;
+    uint32_t index = slot_take(table, what);
+    if (index == NX_CAPABILITY_NONE) {
+        return NX_EFULL;
+    }
+    uint32_t above = (uint32_t)parent;
+    uint32_t first = table->cold[above].child;
+    table->cold[index].parent = above;
+    table->cold[index].next = first;
+    if (first != NX_CAPABILITY_NONE) {
+        NX_ASSERT(first < table->capacity);
+        table->cold[first].previous = index;
+    }
+    table->cold[above].child = index;
+    *ret = handle_of(table, index);
+    return NX_OK;
+}
+
+int nx_capability_lookup(const nx_capability_table *table, uint64_t handle, nx_capability *ret)
+{
+    const nx_capability *entry = live_entry(table, handle);
+
+    if (entry == NULL) {
+        return NX_ESTALE;
+    }
+    *ret = *entry;
+    return NX_OK;
+}
+
+/* Takes an entry out of its parent's list of children. */
+static int unlink_entry(nx_capability_table *table, uint32_t index)
+{
+    const nx_capability_links links = table->cold[index];
+
+    if (links.next != NX_CAPABILITY_NONE) {
+        if (links.next >= table->capacity) {
+            return NX_ECORRUPT;
+        }
+        table->cold[links.next].previous = links.previous;
+    }
+    if (links.previous != NX_CAPABILITY_NONE) {
+        if (links.previous >= table->capacity) {
+            return NX_ECORRUPT;
+        }
+        table->cold[links.previous].next = links.next;
+    } else if (links.parent != NX_CAPABILITY_NONE) {
+        if (links.parent >= table->capacity) {
+            return NX_ECORRUPT;
+        }
+        table->cold[links.parent].child = links.next;
+    }
+    return NX_OK;
+}
+
+/*
+ * Releases every descendant of `top`. Goes down to a leaf, releases it, goes on with its sibling or
+ * back up to its parent, whose list has then become empty. Each step either descends to a live
+ * entry or releases one, so 2 * capacity steps bound a sound table; more means a cycle.
+ */
+static int release_below(nx_capability_table *shared, uint32_t top, uint32_t *count)
+{
+    /* A copy whose address nothing takes: counters and pointers stay in registers. */
+    nx_capability_table local = *shared;
+    nx_capability_table *table = &local;
+    int result = NX_OK;
+    uint64_t steps_left = 2 * (uint64_t)table->capacity;
+    uint32_t at = table->cold[top].child;
+    uint32_t parent = top;
+
+    table->cold[top].child = NX_CAPABILITY_NONE;
+    while (at != NX_CAPABILITY_NONE) {
+        if (at >= table->capacity || table->cold[at].parent != parent || steps_left-- == 0) {
+            result = NX_ECORRUPT;
+            break;
+        }
+        uint32_t child = table->cold[at].child;
+        if (child != NX_CAPABILITY_NONE) {
+            table->cold[at].child = NX_CAPABILITY_NONE;
+            parent = at;
+            at = child;
+            continue;
+        }
+        uint32_t next = table->cold[at].next;
+        if (next < table->capacity) {
+            /* Siblings lie anywhere; fetch the next while this one is taken apart. */
+            __builtin_prefetch(&table->cold[next]);
+            __builtin_prefetch(&table->hot[next]);
+        }
+        if ((table->hot[at].generation & 1) == 0) {
+            result = NX_ECORRUPT;
+            break;
+        }
+        slot_release(table, at);
+        ++*count;
+        if (next != NX_CAPABILITY_NONE) {
+            at = next;
+        } else if (parent == top) {
+            at = NX_CAPABILITY_NONE;
+        } else {
+            at = parent;
+            parent = table->cold[at].parent;
+        }
+    }
+    *shared = local;
+    return result;
+}
+
+int nx_capability_revoke(nx_capability_table *table, uint64_t handle, bool self, uint32_t *ret)
+{
+    uint32_t count = 0;
+    uint32_t top = (uint32_t)handle;
+
+    if (live_entry(table, handle) == NULL) {
+        return NX_ESTALE;
+    }
+    int result = release_below(table, top, &count);
+    if (self) {
+        int unlinked = unlink_entry(table, top);
+        slot_release(table, top);
+        count++;
+        result = result != NX_OK ? result : unlinked;
+    }
+    if (result == NX_OK) {
+        *ret = count;
+    }
+    return result;
+}
+
+size_t nx_capability_check_many(const nx_capability_table *table, const uint64_t *handles,
+                                size_t count, uint16_t rights, uint8_t *ret)
+{
+    enum { AHEAD = 12 }; /* handles in flight: covers an L2 miss at the pace of the loop */
+    size_t passed = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (i + AHEAD < count) {
+            uint32_t soon = (uint32_t)handles[i + AHEAD];
+            __builtin_prefetch(&table->hot[soon < table->capacity ? soon : 0]);
+        }
+        uint8_t ok = nx_capability_check(table, handles[i], rights);
+        ret[i] = ok;
+        passed += ok;
+    }
+    return passed;
+}
+
+void nx_capability_table_audit(const nx_capability_table *table, nx_capability_audit *ret)
+{
+    uint64_t digest = 0;
+    uint32_t live = 0;
+
+    for (uint32_t i = 0; i < table->capacity; i++) {
+        uint64_t word = nx_load_u64(&table->hot[i]);
+        digest += entry_digest(i, word, table->hot[i].object);
+        live += (uint32_t)word & 1;
+    }
+    *ret = (nx_capability_audit){digest, table->digest, live, table->retired};
+}

@@ -1,0 +1,1 @@
+"""`nexus bench core`: the core mechanisms beside what the standard library offers."""

@@ -1,0 +1,1 @@
+"""`nexus selftest`: run the shipped vectors against this installation."""
