@@ -1,18 +1,22 @@
 """Host mechanisms over the C core: rings, registers, capabilities, filters, chunking."""
 
+from nexus._core._ring_handle import RingStats
 from nexus._core._window import Access
 from nexus._core.baseline import Baseline
 from nexus._core.capability import Audit, Capability, CapabilityTable, tmr_differs, tmr_vote
 from nexus._core.filter import CellFilter
 from nexus._core.mmio import Mmio
-from nexus._core._ring_handle import RingStats
 from nexus._core.register import Field, Register
 from nexus._core.ring import Ring
 from nexus._core.span import Span
 from nexus.physics.registers import BlockSpec, BoundMap, FieldSpec, RegisterMap, RegisterSpec
+from nexus.physics.seccomp import Action, ArgumentTest, SeccompCapabilities, SeccompFilter, SeccompRule, seccomp_capabilities
+from nexus.physics.syscalls import syscall_mask, syscall_name, syscalls
 
 __all__ = [
     "Access",
+    "Action",
+    "ArgumentTest",
     "Audit",
     "Baseline",
     "BlockSpec",
@@ -28,7 +32,14 @@ __all__ = [
     "RegisterSpec",
     "Ring",
     "RingStats",
+    "SeccompCapabilities",
+    "SeccompFilter",
+    "SeccompRule",
     "Span",
+    "seccomp_capabilities",
+    "syscall_mask",
+    "syscall_name",
+    "syscalls",
     "tmr_differs",
     "tmr_vote",
 ]
