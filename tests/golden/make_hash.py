@@ -52,6 +52,7 @@ def main() -> None:
     lines = [
         "// SPDX-License-Identifier: Apache-2.0",
         "/* Written by tests/golden/make_hash.py with the PyPI implementations; do not edit. */",
+        "// clang-format off",
         "#include <stddef.h>",
         "#include <stdint.h>",
         "",
