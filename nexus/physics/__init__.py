@@ -5,6 +5,7 @@ from nexus._core._window import Access
 from nexus._core.baseline import Baseline
 from nexus._core.capability import Audit, Capability, CapabilityTable, tmr_differs, tmr_vote
 from nexus._core.filter import CellFilter
+from nexus._core.hash import Blake3, blake3, blake3_derive_key, blake3_keyed, blake3_many, crc32c, simd_level, siphash24, siphash24_128, xxh3_64, xxh64
 from nexus._core.mmio import Mmio
 from nexus._core.register import Field, Register
 from nexus._core.ring import Ring
@@ -19,6 +20,7 @@ __all__ = [
     "ArgumentTest",
     "Audit",
     "Baseline",
+    "Blake3",
     "BlockSpec",
     "BoundMap",
     "Capability",
@@ -36,10 +38,20 @@ __all__ = [
     "SeccompFilter",
     "SeccompRule",
     "Span",
+    "blake3",
+    "blake3_derive_key",
+    "blake3_keyed",
+    "blake3_many",
+    "crc32c",
     "seccomp_capabilities",
+    "simd_level",
+    "siphash24",
+    "siphash24_128",
     "syscall_mask",
     "syscall_name",
     "syscalls",
     "tmr_differs",
     "tmr_vote",
+    "xxh3_64",
+    "xxh64",
 ]
