@@ -1,7 +1,5 @@
 from types import TracebackType
-from typing import Literal, NamedTuple, NoReturn, SupportsIndex
-
-from typing_extensions import Self
+from typing import Literal, NamedTuple, NoReturn, Self, SupportsIndex
 
 class RingStats(NamedTuple):
     records_in: int

@@ -1,7 +1,5 @@
 from types import TracebackType
-from typing import NoReturn, SupportsIndex, final
-
-from typing_extensions import Self
+from typing import NoReturn, Self, SupportsIndex, final
 
 @final
 class Span:

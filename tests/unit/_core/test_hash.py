@@ -141,7 +141,7 @@ def test_many_of_nothing_is_an_empty_list():
 BAD_BUFFERS = [None, 1, 1.5, "text", [1, 2], memoryview(b"abcdef")[::2]]
 
 
-@pytest.mark.parametrize("bad", BAD_BUFFERS, ids=repr)
+@pytest.mark.parametrize("bad", BAD_BUFFERS, ids=lambda value: type(value).__name__)
 def test_what_is_no_contiguous_buffer_is_refused(bad):
     expected = BufferError if isinstance(bad, memoryview) else TypeError
     hasher = Blake3()
