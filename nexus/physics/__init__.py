@@ -1,5 +1,7 @@
 """Host mechanisms over the C core: rings, registers, capabilities, filters, chunking."""
 
+from nexus._core.chunker import Chunker as Chunker
+from nexus._core.chunker import ChunkStream as ChunkStream
 from nexus._core.hash import Blake3 as Blake3
 from nexus._core.hash import blake3 as blake3
 from nexus._core.hash import blake3_derive_key as blake3_derive_key
@@ -14,6 +16,8 @@ from nexus._core.hash import xxh64 as xxh64
 
 __all__ = [
     "Blake3",
+    "ChunkStream",
+    "Chunker",
     "blake3",
     "blake3_derive_key",
     "blake3_keyed",
