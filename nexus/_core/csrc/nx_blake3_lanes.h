@@ -8,9 +8,11 @@
  *   NX_B3_TARGET   __attribute__((target("..."))) or nothing: without it the compiler lowers
  *                  the vectors to what the baseline has, so every width runs on every CPU
  *   NX_B3_BYTES    1 if rotations by 8 and 16 are cheaper as byte shuffles (x86 before AVX-512)
- *   NX_B3_STEP     statement run after every quarter round, or nothing: a second, scalar
- *                  computation placed where the vector code leaves issue slots free
- *   NX_B3_ARGS     further parameters of the leaves kernel that NX_B3_STEP uses, or nothing
+ *   NX_B3_STEP     statement run 56 times a block, or nothing: a second, scalar computation
+ *                  placed where the vector code leaves issue slots free
+ *   NX_B3_ARGS     further parameters of the uniform kernel, or nothing
+ *   NX_B3_BEGIN, NX_B3_END  what the second computation does before and after, or nothing
+ *   NX_B3_UNIFORM_ONLY      defined: only the uniform kernel is wanted
  *
  * Lane i of vector word w is word w of input i, so a block of each input is transposed on
  * load. Transposition: 4 x 4 inside each 128-bit part by two rounds of unpacking, then whole
@@ -96,6 +98,10 @@ NX_INLINE NX_B3_TARGET VEC NX_B3_NAME(shuffled)(VEC x, const uint8_t *mask)
 #ifndef NX_B3_ARGS
 #define NX_B3_ARGS
 #endif
+#ifndef NX_B3_BEGIN
+#define NX_B3_BEGIN
+#define NX_B3_END
+#endif
 
 /* Four rows become four columns inside each 128-bit part. */
 NX_INLINE NX_B3_TARGET void NX_B3_NAME(transpose4)(VEC *r)
@@ -174,10 +180,11 @@ NX_INLINE NX_B3_TARGET void NX_B3_NAME(load)(const uint8_t *const from[NX_B3_LAN
 #define HALF_ROUND(p, q, r, s)                                                                     \
     do {                                                                                           \
         EACH(ADD_FIRST, p, q, r, s)                                                                \
-        EACH(TURN_16, p, q, r, s) NX_B3_STEP EACH(ADD_THIRD, p, q, r, s) EACH(MIX, p, q, r, s)     \
-            EACH(TURN_12, p, q, r, s) NX_B3_STEP EACH(ADD_SECOND, p, q, r, s)                      \
-                EACH(TURN_8, p, q, r, s) NX_B3_STEP EACH(ADD_THIRD, p, q, r, s)                    \
-                    EACH(MIX, p, q, r, s) EACH(TURN_7, p, q, r, s) NX_B3_STEP                      \
+        EACH(TURN_16, p, q, r, s)                                                                  \
+        NX_B3_STEP EACH(ADD_THIRD, p, q, r, s) EACH(MIX, p, q, r, s) EACH(TURN_12, p, q, r, s)     \
+            NX_B3_STEP EACH(ADD_SECOND, p, q, r, s) EACH(TURN_8, p, q, r, s)                       \
+                NX_B3_STEP EACH(ADD_THIRD, p, q, r, s) EACH(MIX, p, q, r, s)                       \
+                    EACH(TURN_7, p, q, r, s) NX_B3_STEP                                            \
     } while (0)
 
 #define ROUND(i0, i1, i2, i3, i4, i5, i6, i7, i8, i9, ia, ib, ic, id, ie, if_)                     \
@@ -304,6 +311,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(uniform)(const nx_blake3_batch *
     for (int w = 0; w < 8; w++) {
         cv[w] = (VEC){0} + mode->key[w];
     }
+    NX_B3_BEGIN
     for (unsigned b = 0; b < NX_BLAKE3_LEAF / NX_BLAKE3_BLOCK; b++) {
         uint32_t flags = mode->flags | (b == 0 ? NX_BLAKE3_CHUNK_START : 0u) |
                          (b == 15 ? NX_BLAKE3_CHUNK_END : 0u);
@@ -319,6 +327,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(uniform)(const nx_blake3_batch *
         }
         COMPRESS(cv, m, counters[0], counters[1], (VEC){0} + NX_BLAKE3_BLOCK, (VEC){0} + flags);
     }
+    NX_B3_END
     NX_B3_NAME(store)(cv, ret);
 }
 
@@ -386,5 +395,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(parents)(const uint8_t *cvs,
 #undef NX_B3_TARGET
 #undef NX_B3_BYTES
 #undef NX_B3_STEP
+#undef NX_B3_BEGIN
+#undef NX_B3_END
 #undef NX_B3_ARGS
 #undef NX_B3_UNIFORM_ONLY
