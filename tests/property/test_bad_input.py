@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from entry_points import ENTRIES, WITHOUT_ARGUMENTS, Entry
+from entry_points import ENTRIES as TABLES
+from entry_points import WITHOUT_ARGUMENTS, Entry
+from entry_points_data import HASHES, RINGS, STREAMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nexus.physics
 from nexus.errors import ClosedError
+
+ENTRIES = [*TABLES, *RINGS, *HASHES, *STREAMS]
 
 
 class Index:
