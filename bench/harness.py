@@ -39,21 +39,23 @@ def compiled(source: str, *kernels: str) -> Iterator[Path]:
     """A native benchmark program, compiled like the release and gone afterwards.
 
     Args:
-        source: the program, relative to bench/native; C, or C++ when it ends in .cc.
-        kernels: the C files of nexus/_core/csrc that it needs.
+        source: the C program, relative to bench/native.
+        kernels: the C files of nexus/_core/csrc, and the C++ files of bench/native, it needs.
     """
     core = ROOT / "nexus" / "_core"
+    native = ROOT / "bench" / "native"
+    options = ["-O2", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-I", core / "include"]
     with tempfile.TemporaryDirectory() as place:
         program = Path(place, "program")
-        language = ["g++", "-std=c++17"] if source.endswith(".cc") else ["cc", "-std=c17"]
-        options = ["-O2", "-D_GNU_SOURCE", "-fno-strict-aliasing", "-I", core / "include"]
         objects = []
-        for kernel in kernels:
-            objects.append(Path(place, kernel).with_suffix(".o"))
-            command = ["cc", "-std=c17", *options, "-c", core / "csrc" / kernel, "-o", objects[-1]]
-            subprocess.run(command, check=True)
-        inputs = [ROOT / "bench" / "native" / source, *objects]
-        command = [*language, *options, *inputs, "-pthread", "-lm", "-o", program]
+        for name in (source, *kernels):
+            foreign = name.endswith(".cc")
+            path = native / name if foreign or name == source else core / "csrc" / name
+            language = ["g++", "-std=c++17"] if foreign else ["cc", "-std=c17"]
+            objects.append(Path(place, name + ".o"))
+            subprocess.run([*language, *options, "-c", path, "-o", objects[-1]], check=True)
+        linker = "g++" if any(name.endswith(".cc") for name in kernels) else "cc"
+        command = [linker, *objects, "-pthread", "-lm", "-o", program]
         subprocess.run(command, check=True)
         yield program
 

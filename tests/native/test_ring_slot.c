@@ -125,6 +125,7 @@ static void test_hostile_control_is_refused(void)
     nx_slot_ring slots = {0};
     nx_bulk_ring bulk = {0};
     uint64_t value = 1;
+    static uint8_t large_value[56];
     uint64_t bytes = format_slots(64);
 
     CHECK_EQ(nx_slot_open(control(), bytes - 1, &slots), NX_ECORRUPT);
@@ -136,10 +137,10 @@ static void test_hostile_control_is_refused(void)
     }
     CHECK_EQ(nx_slot_open(control(), bytes, &slots), NX_OK);
     for (unsigned i = 0; i < COUNT; i++) {
-        CHECK_EQ(nx_slot_push(&slots, &value, 8), NX_OK);
+        CHECK_EQ(nx_slot_push(&slots, large_value, 56), NX_OK);
     }
     control()->tail = COUNT + 5;
-    CHECK_EQ(nx_slot_push(&slots, &value, 8), NX_ECORRUPT);
+    CHECK_EQ(nx_slot_push(&slots, large_value, 56), NX_ECORRUPT);
     CHECK_EQ(nx_slot_open(control(), bytes, &slots), NX_ECORRUPT);
     bytes = format_bulk();
     CHECK_EQ(nx_bulk_open(control(), bytes, &bulk), NX_OK);

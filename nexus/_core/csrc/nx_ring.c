@@ -225,6 +225,9 @@ void nx_ring_finish_stats(const nx_ring *ring, uint64_t head, uint64_t position,
     if (head > position && head - position <= nx_ring_capacity(ring)) {
         ret->waiting_bytes = head - position;
     }
+    if (ret->waiting_bytes > ret->high_water) {
+        ret->high_water = ret->waiting_bytes;
+    }
 }
 
 void nx_ring_read_stats(const nx_ring *ring, nx_ring_stats *ret)

@@ -365,8 +365,15 @@ NX_INLINE void nx_ring_settle(nx_ring *ring)
      * nx_ring_resume_consumer trusts `records_out` when no record waits. */
     atomic_store_explicit(&ring->header->records_out, ring->records_out, memory_order_release);
     atomic_store_explicit(&ring->header->position, ring->position, memory_order_release);
-    if (ring->position - ring->published > ring->publish_bytes) {
+    if (ring->position - ring->published <= ring->publish_bytes) {
+        return;
+    }
+    if (ring->kind == NX_RING_MPSC) {
         nx_ring_publish(ring);
+    } else {
+        /* Pairs with the acquire in nx_ring_make_room. */
+        atomic_store_explicit(&ring->header->tail, ring->position, memory_order_release);
+        ring->published = ring->position;
     }
 }
 

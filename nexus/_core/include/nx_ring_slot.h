@@ -76,9 +76,17 @@ NX_INLINE int nx_slot_format(nx_slot_control *control, uint32_t count, uint32_t 
     return NX_OK;
 }
 
-NX_INLINE _Atomic uint64_t *nx_slot_sequence(const nx_slot_ring *ring, uint64_t number)
+/* The slots that a payload of this size goes into; a constant where the size is one. */
+NX_INLINE uint32_t nx_slot_stride(uint32_t payload_bytes)
 {
-    return (_Atomic uint64_t *)(void *)(ring->slots + (number & ring->mask) * ring->slot_bytes);
+    return payload_bytes <= 8 ? 16 : 64;
+}
+
+/* The stride is an argument, not the field, so that no multiplication waits for a load. */
+NX_INLINE _Atomic uint64_t *nx_slot_sequence(const nx_slot_ring *ring, uint64_t number,
+                                             uint32_t slot_bytes)
+{
+    return (_Atomic uint64_t *)(void *)(ring->slots + (number & ring->mask) * slot_bytes);
 }
 
 /*
@@ -110,7 +118,7 @@ NX_INLINE int nx_slot_open(nx_slot_control *control, uint64_t bytes, nx_slot_rin
     /* The shared head is stored after the element, so a killed producer may have left it behind,
      * even behind the tail; what was pushed since then is still in its slots. */
     for (uint32_t i = 0; i < count; i++) {
-        if (atomic_load_explicit(nx_slot_sequence(&ring, head), memory_order_acquire) != head + 1) {
+        if (atomic_load_explicit(nx_slot_sequence(&ring, head, slot_bytes), memory_order_acquire) != head + 1) {
             break;
         }
         head++;
@@ -142,13 +150,14 @@ NX_INLINE int nx_slot_make_room(nx_slot_ring *ring)
  */
 NX_INLINE int nx_slot_push(nx_slot_ring *ring, const void *payload, uint32_t payload_bytes)
 {
+    NX_ASSERT(ring->slot_bytes == nx_slot_stride(payload_bytes) && payload_bytes <= 56);
     if (NX_UNLIKELY(ring->head - ring->tail_seen > ring->mask)) {
         int code = nx_slot_make_room(ring);
         if (code != NX_OK) {
             return code;
         }
     }
-    _Atomic uint64_t *sequence = nx_slot_sequence(ring, ring->head);
+    _Atomic uint64_t *sequence = nx_slot_sequence(ring, ring->head, nx_slot_stride(payload_bytes));
     __builtin_memcpy((uint8_t *)(void *)sequence + 8, payload, payload_bytes);
     ring->head++;
     /* Pairs with the acquire in nx_slot_pop. */
@@ -166,7 +175,8 @@ NX_INLINE void nx_slot_publish(nx_slot_ring *ring)
 /* Pops one payload: NX_OK or NX_EEMPTY. */
 NX_INLINE int nx_slot_pop(nx_slot_ring *ring, void *ret, uint32_t payload_bytes)
 {
-    _Atomic uint64_t *sequence = nx_slot_sequence(ring, ring->position);
+    NX_ASSERT(ring->slot_bytes == nx_slot_stride(payload_bytes) && payload_bytes <= 56);
+    _Atomic uint64_t *sequence = nx_slot_sequence(ring, ring->position, nx_slot_stride(payload_bytes));
 
     if (atomic_load_explicit(sequence, memory_order_acquire) != ring->position + 1) {
         if (ring->published != ring->position) {
