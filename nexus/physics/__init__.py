@@ -1,5 +1,7 @@
 """Host mechanisms over the C core: rings, registers, capabilities, filters, chunking."""
 
+from nexus._core.checkpoint import Checkpoint as Checkpoint
+from nexus._core.checkpoint import CheckpointSlot as CheckpointSlot
 from nexus._core.chunker import Chunker as Chunker
 from nexus._core.chunker import ChunkStream as ChunkStream
 from nexus._core.hash import Blake3 as Blake3
@@ -16,6 +18,8 @@ from nexus._core.hash import xxh64 as xxh64
 
 __all__ = [
     "Blake3",
+    "Checkpoint",
+    "CheckpointSlot",
     "ChunkStream",
     "Chunker",
     "blake3",
