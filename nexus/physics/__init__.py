@@ -4,6 +4,7 @@ from nexus._core._ring_handle import RingStats
 from nexus._core._window import Access
 from nexus._core.baseline import Baseline
 from nexus._core.capability import Audit, Capability, CapabilityTable, tmr_differs, tmr_vote
+from nexus._core.checkpoint import Checkpoint, CheckpointSlot
 from nexus._core.chunker import Chunker, ChunkStream
 from nexus._core.filter import CellFilter
 from nexus._core.hash import (
@@ -46,6 +47,8 @@ __all__ = [
     "Capability",
     "CapabilityTable",
     "CellFilter",
+    "Checkpoint",
+    "CheckpointSlot",
     "ChunkStream",
     "Chunker",
     "Field",
