@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from nexus.physics import Baseline, CapabilityTable, CellFilter, tmr_differs, tmr_vote
+from nexus.physics import Baseline, CapabilityTable, CellFilter, Ring, tmr_differs, tmr_vote
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ def cells() -> AbstractContextManager[Any]:
 
 def baseline() -> AbstractContextManager[Any]:
     return nullcontext(Baseline(2, lock_after=100))
+
+
+def ring() -> AbstractContextManager[Any]:
+    made = Ring.create(4096)
+    made.put_many([bytes(8)] * 20)
+    return made
 
 
 def nothing() -> AbstractContextManager[Any]:
@@ -132,7 +138,28 @@ TABLES = [
           lambda b: (b.samples, b.mean)),
 ]  # fmt: skip
 
-ENTRIES = TABLES
+SHARED = Ring.create(4096)
+
+RINGS = [
+    Entry("Ring.create", "capacity", "integer", nothing, lambda _, v: Ring.create(v), 4096,
+          special=((0, ValueError), (2**30 + 1, ValueError))),
+    Entry("Ring.attach", "fd", "integer", nothing, lambda _, v: Ring.attach(v), SHARED.fd,
+          special=((2**31 - 1, OSError), (2**31, OverflowError))),
+    Entry("Ring.put", "data", "buffer", ring, lambda r, v: r.put(v), b"12345678",
+          lambda r: r.stats(), ((bytes(4096), ValueError),), lambda r: r.close()),
+    Entry("Ring.put_many", "records", "buffer", ring, lambda r, v: r.put_many([b"1", v]), b"2",
+          lambda r: r.stats(), ((bytes(4096), ValueError),), lambda r: r.close()),
+    Entry("Ring.put_array", "rows", "buffer", ring, lambda r, v: r.put_array(v, 8), bytes(16),
+          lambda r: r.stats(), ((bytes(15), ValueError),), lambda r: r.close()),
+    Entry("Ring.get_many", "limit", "integer", ring, lambda r, v: r.get_many(v), 2,
+          lambda r: r.stats(), (), lambda r: r.close()),
+    Entry("Ring.get_into", "rows", "writable", ring, lambda r, v: r.get_into(v, 8), bytearray(8),
+          lambda r: r.stats(), ((bytearray(9), ValueError),), lambda r: r.close()),
+    Entry("Ring.reserve", "size", "integer", ring, lambda r, v: r.reserve(v).cancel(), 8,
+          lambda r: r.stats(), ((4096, ValueError),), lambda r: r.close()),
+]  # fmt: skip
+
+ENTRIES = TABLES + RINGS
 
 # Results and descriptions: made by calls, not by users.
-WITHOUT_ARGUMENTS = {"Audit", "Capability"}
+WITHOUT_ARGUMENTS = {"Audit", "Capability", "RingStats", "Span"}

@@ -32,7 +32,7 @@ class Index:
         return self.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: a writable memoryview has no hash
 class Bad:
     """A value, and what a call must raise for it."""
 

@@ -18,10 +18,10 @@
 #define SYS_pidfd_open 434
 #endif
 
-#define PID_BITS 22
-#define START_BITS 24
-#define START_MASK 0xffffffu
-#define NAMESPACE_SHIFT (PID_BITS + START_BITS)
+#define PID_BITS                 22
+#define START_BITS               24
+#define START_MASK               0xffffffu
+#define NAMESPACE_SHIFT          (PID_BITS + START_BITS)
 #define STAT_FIELDS_BEFORE_START 19 /* after the parenthesis: state is field 3, start time 22 */
 
 uint32_t nx_owner_generation = 1;
