@@ -15,6 +15,9 @@ import pytest
 
 from nexus.physics import Ring
 
+# Python 3.12 warns of forks beside threads; these children touch nothing that threads hold.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
 PATIENCE = 1.0
 
 

@@ -12,6 +12,9 @@ import pytest
 from nexus import errors
 from nexus.physics import Ring, Span
 
+# Python 3.12 warns of forks beside threads; these children touch nothing that threads hold.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
 
 @pytest.fixture(params=("spsc", "mpsc"))
 def ring(request):
