@@ -18,11 +18,11 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define TRIPS 500u
-#define STREAM (64u * 500u)
-#define REPEATS 8u
-#define COUNT 4096u
-#define BATCH 64u
+#define TRIPS      500u
+#define STREAM     (64u * 500u)
+#define REPEATS    8u
+#define COUNT      4096u
+#define BATCH      64u
 #define ROUNDS_MAX 1000u
 
 size_t boost_bytes(void);
@@ -145,8 +145,8 @@ NX_INLINE void bulk_stream(bool first, uint64_t batch)
     for (uint64_t moved = 0; moved < STREAM;) {
         uint64_t left = STREAM - moved;
         uint64_t count = left < batch ? left : batch;
-        int64_t taken = first ? nx_bulk_push(&bulk, values, count, 8)
-                              : nx_bulk_pop(&bulk, values, count, 8);
+        int64_t taken =
+            first ? nx_bulk_push(&bulk, values, count, 8) : nx_bulk_pop(&bulk, values, count, 8);
         if (taken == 0) {
             nx_compiler_barrier();
         }
@@ -192,14 +192,10 @@ static const struct {
     const char *name;
     double records; /* one-way hops or records of one task */
 } tasks[] = {
-    {"raw cache line, one way", 2.0 * TRIPS},
-    {"slot ring 8 B, one way", 2.0 * TRIPS},
-    {"slot ring 56 B, one way", 2.0 * TRIPS},
-    {"record ring 56 B, one way", 2.0 * TRIPS},
-    {"slot ring 8 B, single", STREAM},
-    {"bulk ring 8 B, batch of 64", STREAM},
-    {"bulk ring 8 B, single", STREAM},
-    {"boost spsc_queue 8 B, single", STREAM},
+    {"raw cache line, one way", 2.0 * TRIPS}, {"slot ring 8 B, one way", 2.0 * TRIPS},
+    {"slot ring 56 B, one way", 2.0 * TRIPS}, {"record ring 56 B, one way", 2.0 * TRIPS},
+    {"slot ring 8 B, single", STREAM},        {"bulk ring 8 B, batch of 64", STREAM},
+    {"bulk ring 8 B, single", STREAM},        {"boost spsc_queue 8 B, single", STREAM},
 };
 
 static void pin(int index)
@@ -265,7 +261,8 @@ static void partner(void)
     pin(1);
     for (uint64_t number = 1;; number++) {
         uint64_t order;
-        while ((order = atomic_load_explicit(&shared->order, memory_order_acquire)) >> 8 != number) {
+        while ((order = atomic_load_explicit(&shared->order, memory_order_acquire)) >> 8 !=
+               number) {
             nx_compiler_barrier();
         }
         if ((order & 0xff) == 0xff) {

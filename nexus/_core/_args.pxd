@@ -45,3 +45,10 @@ cdef inline int view_open_writable(object data, Py_buffer *view) except -1:
     """Borrow the bytes of any writable C-contiguous buffer; release with PyBuffer_Release."""
     PyObject_GetBuffer(data, view, PyBUF_WRITABLE)
     return 0
+
+
+cdef inline bint as_flag(object value, str name) except -1:
+    """A bool and nothing that is merely true or false."""
+    if not PyBool_Check(value):
+        raise TypeError(f"{name} is a bool, not {type(value).__name__}")
+    return value is True

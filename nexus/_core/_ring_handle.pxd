@@ -105,6 +105,3 @@ cdef class RingHandle:
     cdef int become_producer(self) except -1
     cdef int become_consumer(self) except -1
     cdef int peek(self, const uint8_t **place, uint32_t *size) except -1
-
-
-cdef bint as_flag(object value, str name) except -1

@@ -1,6 +1,8 @@
 from types import TracebackType
 from typing import Literal, NamedTuple, NoReturn, Self, SupportsIndex
 
+from typing_extensions import disjoint_base
+
 class RingStats(NamedTuple):
     records_in: int
     records_out: int
@@ -11,6 +13,7 @@ class RingStats(NamedTuple):
     high_water: int
     wakes_lost: int
 
+@disjoint_base
 class RingHandle:
     def wait(self, timeout: float | SupportsIndex | None = None) -> bool: ...
     def arm(self) -> bool: ...

@@ -4,7 +4,6 @@ What `Ring` adds to it is putting and getting.
 """
 
 cimport cython
-from cpython.bool cimport PyBool_Check
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.errno cimport EINTR, errno
 
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from nexus import errors
 
+from nexus._core._args cimport as_flag
 from nexus._core._errors cimport raise_code
 from nexus._core._seconds cimport as_ns
 
@@ -41,12 +41,6 @@ class RingStats(NamedTuple):
     losses: int
     high_water: int
     wakes_lost: int
-
-
-cdef bint as_flag(object value, str name) except -1:
-    if not PyBool_Check(value):
-        raise TypeError(f"{name} is a bool, not {type(value).__name__}")
-    return value is True
 
 
 @cython.no_gc

@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from typing import Literal, SupportsIndex, final
+from typing import Literal, Never, SupportsIndex, final
 
 from typing_extensions import Buffer
 
@@ -8,6 +8,7 @@ from nexus._core.span import Span
 
 @final
 class Ring(RingHandle):
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @staticmethod
     def create(
         capacity: SupportsIndex,

@@ -25,9 +25,9 @@ from libc.string cimport memcpy
 
 from nexus import errors
 
-from nexus._core._args cimport as_bounded, as_size, view_open
+from nexus._core._args cimport as_bounded, as_flag, as_size, view_open
 from nexus._core._errors cimport raise_code
-from nexus._core.span cimport open_reserved, open_shown
+from nexus._core.span cimport Span
 
 cdef extern from *:
     """
@@ -131,12 +131,13 @@ cdef class Ring(RingHandle):
         """
         cdef nx_ring_map *map = NULL
         cdef uint64_t size = <uint64_t>as_size(capacity)
+        cdef uint8_t flags = NX_RING_REVOCABLE if as_flag(revocable, "revocable") else 0
         if not isinstance(kind, str):
             raise TypeError(f"kind is a str, not {type(kind).__name__}")
         if kind not in KINDS:
             raise ValueError(f"kind is 'spsc' or 'mpsc', not {kind!r}")
         raise_code(
-            nx_ring_map_create(size, KINDS[kind], NX_RING_REVOCABLE if as_flag(revocable, "revocable") else 0, &map),
+            nx_ring_map_create(size, KINDS[kind], flags, &map),
             f"a ring of {size} bytes",
         )
         return own(map)
@@ -423,7 +424,7 @@ cdef class Ring(RingHandle):
             self.become_consumer()
         if not self.peek(&place, &size):
             return None
-        return open_shown(self, place, size)
+        return Span.show(self, place, size)
 
     def reserve(self, size, /):
         """Reserve a record of up to `size` bytes, as a writable `Span`; None when it is full.
@@ -452,4 +453,4 @@ cdef class Ring(RingHandle):
         if code != NX_OK:
             self._refuse(code, length)
             return None
-        return open_reserved(self, place, length, position)
+        return Span.reserve(self, place, length, position)

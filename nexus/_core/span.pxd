@@ -15,6 +15,11 @@ cdef class Span:
 
     cdef int finish(self, bint keep, object length) except -1
 
+    @staticmethod
+    cdef Span open(RingHandle ring, int state, uint8_t *place, uint64_t size)
 
-cdef Span open_shown(RingHandle ring, const uint8_t *place, uint64_t size)
-cdef Span open_reserved(RingHandle ring, uint8_t *place, uint64_t size, uint64_t position)
+    @staticmethod
+    cdef Span show(RingHandle ring, const uint8_t *place, uint64_t size)
+
+    @staticmethod
+    cdef Span reserve(RingHandle ring, uint8_t *place, uint64_t size, uint64_t position)

@@ -120,30 +120,29 @@ cdef class Span:
     def __reduce__(self):
         raise TypeError("a Span is a place in shared memory and cannot be pickled")
 
+    @staticmethod
+    cdef Span open(RingHandle ring, int state, uint8_t *place, uint64_t size):
+        cdef Span span = Span.__new__(Span)
+        span.ring = ring
+        span.place = place
+        span.size = size
+        span.generation = nx_owner_generation
+        span.state = state
+        return span
 
+    @staticmethod
+    cdef Span show(RingHandle ring, const uint8_t *place, uint64_t size):
+        """Show a record; the ring gives out nothing more until the Span ends."""
+        cdef Span span = Span.open(ring, READING, <uint8_t *>place, size)
+        ring.reading = nx_owner_generation
+        ring.get_pass = 0
+        return span
 
-cdef Span open_span(RingHandle ring, int state, uint8_t *place, uint64_t size):
-    cdef Span span = Span.__new__(Span)
-    span.ring = ring
-    span.place = place
-    span.size = size
-    span.generation = nx_owner_generation
-    span.state = state
-    return span
-
-
-cdef Span open_shown(RingHandle ring, const uint8_t *place, uint64_t size):
-    """Show a record; the ring gives out nothing more until the Span ends."""
-    cdef Span span = open_span(ring, READING, <uint8_t *>place, size)
-    ring.reading = nx_owner_generation
-    ring.get_pass = 0
-    return span
-
-
-cdef Span open_reserved(RingHandle ring, uint8_t *place, uint64_t size, uint64_t position):
-    """Reserve a place; the handle puts nothing more until the Span ends."""
-    cdef Span span = open_span(ring, WRITING, place, size)
-    span.position = position
-    ring.writing = nx_owner_generation
-    ring.put_pass = 0
-    return span
+    @staticmethod
+    cdef Span reserve(RingHandle ring, uint8_t *place, uint64_t size, uint64_t position):
+        """Reserve a place; the handle puts nothing more until the Span ends."""
+        cdef Span span = Span.open(ring, WRITING, place, size)
+        span.position = position
+        ring.writing = nx_owner_generation
+        ring.put_pass = 0
+        return span

@@ -46,7 +46,7 @@ static void test_header_bytes_are_those_of_the_specification(void)
 static void test_record_bytes_are_those_of_the_specification(void)
 {
     static const uint8_t golden[40] = {
-        3, 0, 0, 0, 0, 0, 0, 0x10, 'a', 'b', 'c', 0, 0,   0, 0, 0, /* stamp 0 */
+        3, 0, 0, 0, 0, 0, 0, 0x10, 'a', 'b', 'c', 0,   0,   0,   0,   0,   /* stamp 0 */
         8, 0, 0, 0, 1, 0, 0, 0x10, '1', '2', '3', '4', '5', '6', '7', '8', /* stamp 1 */
     };
     nx_ring_map *map = make(4096);
@@ -261,8 +261,8 @@ static void test_hostile_bytes_never_leave_the_mapping(void)
         nx_ring_map *map = make(4096);
         nx_ring *ring = &map->ring;
         nx_ring_header *header = ring->header;
-        _Atomic uint64_t *fields[] = {&header->head,      &header->records_in, &header->high_water,
-                                      &header->position,  &header->records_out, &header->tail};
+        _Atomic uint64_t *fields[] = {&header->head,     &header->records_in,  &header->high_water,
+                                      &header->position, &header->records_out, &header->tail};
         const uint8_t *got;
         uint32_t size;
 

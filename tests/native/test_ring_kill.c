@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PRODUCERS 3
-#define INCARNATIONS_MAX 65536
-#define PATIENCE_NS 1000000000ll
+#define PRODUCERS         3
+#define INCARNATIONS_MAX  65536
+#define PATIENCE_NS       1000000000ll
 #define PAYLOAD_WORDS_MAX 128
 
 /* What parent and children share beside the ring. */

@@ -128,7 +128,8 @@ static int child_dies_in_role(nx_ring_map *map)
 {
     nx_ring_map *own = attach(map->fd);
 
-    if (nx_ring_map_take_producer(own, false) != NX_OK || nx_ring_put(&own->ring, "c", 1) != NX_OK) {
+    if (nx_ring_map_take_producer(own, false) != NX_OK ||
+        nx_ring_put(&own->ring, "c", 1) != NX_OK) {
         return 1;
     }
     return 0; /* without giving back: as good as killed */
@@ -172,10 +173,10 @@ static void test_doubt_counts_as_alive(void)
     CHECK_EQ(nx_owner_pid(self), getpid());
     CHECK(!nx_owner_is_dead(self));
     CHECK(nx_owner_is_dead(0));
-    CHECK(nx_owner_is_dead(self ^ start_bit));                 /* the pid was reused */
+    CHECK(nx_owner_is_dead(self ^ start_bit));                  /* the pid was reused */
     CHECK(!nx_owner_is_dead(self ^ start_bit ^ namespace_bit)); /* of another namespace */
-    CHECK(!nx_owner_is_dead(self & ((1ull << 22) - 1)));       /* nothing known but the pid */
-    CHECK(nx_owner_is_dead(self | 0x3fffff));                  /* above pid_max */
+    CHECK(!nx_owner_is_dead(self & ((1ull << 22) - 1)));        /* nothing known but the pid */
+    CHECK(nx_owner_is_dead(self | 0x3fffff));                   /* above pid_max */
 }
 
 static void test_force_takes_a_role_from_the_living(void)
@@ -274,7 +275,8 @@ static int child_touches_after_revocation(nx_ring_map *map)
     if (nx_ring_map_attach(map->fd, false, &own) != NX_EDENIED ||
         nx_ring_map_attach(map->fd, true, &own) != NX_OK ||
         nx_ring_map_attach(map->fd, true, &mine) != NX_OK ||
-        nx_ring_map_take_producer(own, false) != NX_OK || nx_ring_put(&own->ring, "x", 1) != NX_OK) {
+        nx_ring_map_take_producer(own, false) != NX_OK ||
+        nx_ring_put(&own->ring, "x", 1) != NX_OK) {
         return 1;
     }
     signal(SIGBUS, SIG_DFL); /* sanitizers would report and exit */

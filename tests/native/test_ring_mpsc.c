@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define PRODUCERS 3
-#define RECORDS 60000
+#define RECORDS   60000
 
 static uint64_t seed = 1;
 

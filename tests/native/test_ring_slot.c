@@ -8,7 +8,7 @@
 #include <sched.h>
 #include <string.h>
 
-#define COUNT 64u
+#define COUNT   64u
 #define RECORDS 300000u
 
 typedef struct large {

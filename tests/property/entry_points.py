@@ -283,6 +283,6 @@ WINDOWS = [
 ENTRIES = TABLES + WINDOWS
 
 # Results and descriptions: made by calls, not by users.
-WITHOUT_ARGUMENTS = {"Access", "Audit", "BoundMap", "Capability"}
+WITHOUT_ARGUMENTS = {"Access", "Audit", "BoundMap", "Capability", "RingStats", "Span"}
 # Descriptions check themselves when they are made: tests/unit/physics/test_registers.py.
 WITHOUT_ARGUMENTS |= {kind.__name__ for kind in (BlockSpec, FieldSpec, RegisterMap, RegisterSpec)}

@@ -18,10 +18,10 @@
 #define SYS_pidfd_open 434
 #endif
 
-#define PID_BITS 22
-#define START_BITS 24
-#define START_MASK 0xffffffu
-#define NAMESPACE_SHIFT (PID_BITS + START_BITS)
+#define PID_BITS                 22
+#define START_BITS               24
+#define START_MASK               0xffffffu
+#define NAMESPACE_SHIFT          (PID_BITS + START_BITS)
 #define STAT_FIELDS_BEFORE_START 19 /* after the parenthesis: state is field 3, start time 22 */
 
 uint32_t nx_owner_generation = 1;
@@ -43,10 +43,12 @@ __attribute__((constructor)) static void watch_forks(void)
 /* Low bits of the start time of `pid` in clock ticks after boot, 0 when it cannot be known. */
 static uint64_t start_time(uint32_t pid)
 {
-    char path[32];
+    char path[48];
     char text[1024];
 
-    snprintf(path, sizeof path, "/proc/%u/stat", pid);
+    /* Of the first thread, which has the start time of the process: user-mode emulators forge
+     * /proc/self/stat for its owner but for nobody else, and then the two would differ. */
+    snprintf(path, sizeof path, "/proc/%u/task/%u/stat", pid, pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return 0;

@@ -215,8 +215,7 @@ static uint64_t load_counter(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-void nx_ring_finish_stats(const nx_ring *ring, uint64_t head, uint64_t position,
-                          nx_ring_stats *ret)
+void nx_ring_finish_stats(const nx_ring *ring, uint64_t head, uint64_t position, nx_ring_stats *ret)
 {
     /* Read at different moments, or hostile: what cannot be is shown as 0. */
     if (ret->records_in > ret->records_out) {

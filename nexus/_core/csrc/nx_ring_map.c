@@ -13,7 +13,7 @@
 #define MFD_NOEXEC_SEAL 0x8U
 #endif
 
-#define SEALS_FIXED (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define SEALS_FIXED     (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define SEALS_REVOCABLE (F_SEAL_GROW | F_SEAL_SEAL)
 
 static uint64_t page_size(void)

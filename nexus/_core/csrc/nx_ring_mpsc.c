@@ -20,7 +20,8 @@ static nx_ring_slot_line *own_slot(const nx_ring *ring)
     return &ring->header->slots[ring->slot];
 }
 
-/* Whether the claim of `slot` that ends at `end` moved the head; docs/spec/ring.md, in this order. */
+/* Whether the claim of `slot` that ends at `end` moved the head; docs/spec/ring.md, in this order.
+ */
 static bool has_won(const nx_ring *ring, uint32_t slot, uint64_t end)
 {
     const nx_ring_header *header = ring->header;
@@ -42,7 +43,8 @@ bool nx_mpsc_is_settled(const nx_ring *ring, uint32_t slot)
         return true;
     }
     /* The word first: once it is consumed and cleared, the position is beyond. */
-    return atomic_load_explicit(nx_ring_word_at(ring, position & ~7ull), memory_order_acquire) != 0 ||
+    return atomic_load_explicit(nx_ring_word_at(ring, position & ~7ull), memory_order_acquire) !=
+               0 ||
            atomic_load_explicit(&header->position, memory_order_acquire) > position;
 }
 
@@ -52,8 +54,8 @@ static uint64_t count_records(const nx_ring *ring, uint32_t slot)
     const nx_ring_slot_line *line = &ring->header->slots[slot];
     uint64_t bytes = atomic_load_explicit(&line->intent_bytes, memory_order_acquire);
     uint64_t position = atomic_load_explicit(&line->intent_position, memory_order_relaxed);
-    bool committed = bytes != 0 && has_won(ring, slot, position + bytes) &&
-                     nx_mpsc_is_settled(ring, slot);
+    bool committed =
+        bytes != 0 && has_won(ring, slot, position + bytes) && nx_mpsc_is_settled(ring, slot);
 
     return atomic_load_explicit(committed ? &line->intent_records : &line->records,
                                 memory_order_relaxed);
@@ -88,9 +90,8 @@ void nx_mpsc_join(nx_ring *ring, uint32_t slot)
     atomic_store_explicit(&line->intent_bytes, 0, memory_order_release);
     ring->drops = atomic_load_explicit(&line->drops, memory_order_relaxed);
     ring->tail_seen = atomic_load_explicit(&ring->header->tail, memory_order_acquire);
-    ring->high_water_next =
-        atomic_load_explicit(&ring->header->high_water, memory_order_relaxed) +
-        nx_ring_capacity(ring) / 64;
+    ring->high_water_next = atomic_load_explicit(&ring->header->high_water, memory_order_relaxed) +
+                            nx_ring_capacity(ring) / 64;
 }
 
 /* Raises `confirmed` of a slot to `end`; it never falls, so a late helper does no harm. */
@@ -99,9 +100,8 @@ static void confirm(nx_ring *ring, uint32_t slot, uint64_t end)
     _Atomic uint64_t *confirmed = &ring->header->slots[slot].confirmed;
     uint64_t seen = atomic_load_explicit(confirmed, memory_order_relaxed);
 
-    while (seen < end &&
-           !atomic_compare_exchange_weak_explicit(confirmed, &seen, end, memory_order_release,
-                                                  memory_order_relaxed)) {
+    while (seen < end && !atomic_compare_exchange_weak_explicit(
+                             confirmed, &seen, end, memory_order_release, memory_order_relaxed)) {
     }
 }
 
@@ -110,8 +110,7 @@ static int find_room(nx_ring *ring, uint64_t claim, uint64_t end)
 {
     int code = nx_ring_make_room(ring, end);
 
-    if (code != NX_OK &&
-        atomic_load_explicit(&ring->header->head, memory_order_acquire) != claim) {
+    if (code != NX_OK && atomic_load_explicit(&ring->header->head, memory_order_acquire) != claim) {
         return NX_EBUSY;
     }
     return code;
@@ -262,12 +261,12 @@ int nx_mpsc_pad(nx_ring *ring, const nx_mpsc_stall *stall)
         return NX_EBUSY;
     }
     store_padding(ring, stall->position, stall->bytes);
-    atomic_store_explicit(
-        &ring->header->losses,
-        atomic_load_explicit(&ring->header->losses, memory_order_relaxed) + 1,
-        memory_order_relaxed);
+    atomic_store_explicit(&ring->header->losses,
+                          atomic_load_explicit(&ring->header->losses, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
     atomic_store_explicit(&line->intent_bytes, 0, memory_order_release);
-    /* A slot without an owner word is free already: the claim was left by a release in mid-claim. */
+    /* A slot without an owner word is free already: the claim was left by a release in mid-claim.
+     */
     atomic_compare_exchange_strong_explicit(&line->owner, &owner, 0, memory_order_release,
                                             memory_order_relaxed);
     return NX_OK;

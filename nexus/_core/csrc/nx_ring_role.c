@@ -194,7 +194,8 @@ int nx_ring_map_repair(nx_ring_map *map, bool force, uint64_t *ret_count)
     uint64_t count = 0;
     int code = NX_OK;
 
-    if (map->producer_generation != nx_owner_generation && is_left(&header->producer_owner, force)) {
+    if (map->producer_generation != nx_owner_generation &&
+        is_left(&header->producer_owner, force)) {
         code = nx_ring_map_take_producer(map, force);
         nx_ring_map_leave_producer(map);
         count += code == NX_OK;
@@ -202,7 +203,8 @@ int nx_ring_map_repair(nx_ring_map *map, bool force, uint64_t *ret_count)
     if (code != NX_OK && code != NX_EBUSY) {
         return code;
     }
-    bool taken = !consumes && (map->ring.kind == NX_RING_MPSC || is_left(&header->consumer_owner, force));
+    bool taken =
+        !consumes && (map->ring.kind == NX_RING_MPSC || is_left(&header->consumer_owner, force));
     if (taken) {
         bool left = is_left(&header->consumer_owner, force);
         code = nx_ring_map_take_consumer(map, force);

@@ -68,9 +68,9 @@ int nx_wake_signal(_Atomic uint32_t *word, int event_fd)
         } else if (write(event_fd, &one, sizeof one) == sizeof one || errno == EAGAIN) {
             /* Written before the flag falls: a producer killed in between wakes once too often.
              * The count in the word keeps a newer announcement from being erased. */
-            if (atomic_compare_exchange_strong_explicit(word, &seen, seen & ~(uint32_t)NX_WAKE_ARMED,
-                                                        memory_order_acq_rel,
-                                                        memory_order_acquire)) {
+            if (atomic_compare_exchange_strong_explicit(
+                    word, &seen, seen & ~(uint32_t)NX_WAKE_ARMED, memory_order_acq_rel,
+                    memory_order_acquire)) {
                 seen &= ~(uint32_t)NX_WAKE_ARMED;
             }
         } else {
@@ -79,8 +79,7 @@ int nx_wake_signal(_Atomic uint32_t *word, int event_fd)
     }
     /* The flag falls before the call: else the sleeper could fall asleep between the two. */
     while ((seen & NX_WAKE_SLEEPING) != 0) {
-        if (atomic_compare_exchange_weak_explicit(word, &seen,
-                                                  seen & ~(uint32_t)NX_WAKE_SLEEPING,
+        if (atomic_compare_exchange_weak_explicit(word, &seen, seen & ~(uint32_t)NX_WAKE_SLEEPING,
                                                   memory_order_acq_rel, memory_order_acquire)) {
             (void)syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
             break;

@@ -29,13 +29,13 @@
 
 #include <stdatomic.h>
 
-#define NX_RING_MAGIC 0x0a0d474e4952584eull /* "NXRING\r\n" */
-#define NX_RING_VERSION 1u
-#define NX_RING_CAPACITY_MAX (1ull << 30)
+#define NX_RING_MAGIC            0x0a0d474e4952584eull /* "NXRING\r\n" */
+#define NX_RING_VERSION          1u
+#define NX_RING_CAPACITY_MAX     (1ull << 30)
 #define NX_RING_HEADER_BYTES_MAX (1u << 16)
-#define NX_RING_SLOTS 24u
-#define NX_RING_WORD 8u
-#define NX_RING_STAMP_MASK 0x0fffffffu
+#define NX_RING_SLOTS            24u
+#define NX_RING_WORD             8u
+#define NX_RING_STAMP_MASK       0x0fffffffu
 
 enum { NX_RING_SPSC = 1, NX_RING_MPSC = 2 };
 enum { NX_RING_REVOCABLE = 1 };

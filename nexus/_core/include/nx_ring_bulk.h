@@ -34,8 +34,8 @@ typedef struct nx_bulk_ring {
 /* Writes the control block into zeroed memory; elements of 8 to NX_BULK_ELEMENT_MAX bytes. */
 NX_INLINE int nx_bulk_format(nx_slot_control *control, uint32_t count, uint32_t element_bytes)
 {
-    if (!nx_is_power_of_two(count) || count < 2 || count > NX_SLOT_COUNT_MAX ||
-        element_bytes < 8 || element_bytes > NX_BULK_ELEMENT_MAX) {
+    if (!nx_is_power_of_two(count) || count < 2 || count > NX_SLOT_COUNT_MAX || element_bytes < 8 ||
+        element_bytes > NX_BULK_ELEMENT_MAX) {
         return NX_EINVAL;
     }
     control->magic = NX_BULK_MAGIC;

@@ -91,8 +91,9 @@ int nx_ring_map_revoke(nx_ring_map *map);
 
 /*
  * Sleeps until a record waits: NX_OK, NX_ETIMEOUT, NX_EBUSY when a dead producer's
- * claim is in the way and nx_ring_map_heal should be called, or NX_ESYS with errno EINTR after a signal. It spins
- * NX_RING_SPIN_NS first. Touches nothing that another thread of this process must not see touched.
+ * claim is in the way and nx_ring_map_heal should be called, or NX_ESYS with errno EINTR after a
+ * signal. It spins NX_RING_SPIN_NS first. Touches nothing that another thread of this process must
+ * not see touched.
  */
 #define NX_RING_SPIN_NS 30000ll
 int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns);

@@ -21,9 +21,9 @@
 
 #include <stdatomic.h>
 
-#define NX_SLOT_MAGIC 0x0a0d544f4c53584eull /* "NXSLOT\r\n" */
-#define NX_BULK_MAGIC 0x0a0d4b4c5542584eull /* "NXBULK\r\n" */
-#define NX_SLOT_COUNT_MAX (1u << 24)
+#define NX_SLOT_MAGIC         0x0a0d544f4c53584eull /* "NXSLOT\r\n" */
+#define NX_BULK_MAGIC         0x0a0d4b4c5542584eull /* "NXBULK\r\n" */
+#define NX_SLOT_COUNT_MAX     (1u << 24)
 #define NX_SLOT_CONTROL_BYTES 512u
 
 /* Shared control block of slot rings and bulk rings; docs/spec/ring.md. */
@@ -118,7 +118,8 @@ NX_INLINE int nx_slot_open(nx_slot_control *control, uint64_t bytes, nx_slot_rin
     /* The shared head is stored after the element, so a killed producer may have left it behind,
      * even behind the tail; what was pushed since then is still in its slots. */
     for (uint32_t i = 0; i < count; i++) {
-        if (atomic_load_explicit(nx_slot_sequence(&ring, head, slot_bytes), memory_order_acquire) != head + 1) {
+        if (atomic_load_explicit(nx_slot_sequence(&ring, head, slot_bytes), memory_order_acquire) !=
+            head + 1) {
             break;
         }
         head++;
@@ -176,7 +177,8 @@ NX_INLINE void nx_slot_publish(nx_slot_ring *ring)
 NX_INLINE int nx_slot_pop(nx_slot_ring *ring, void *ret, uint32_t payload_bytes)
 {
     NX_ASSERT(ring->slot_bytes == nx_slot_stride(payload_bytes) && payload_bytes <= 56);
-    _Atomic uint64_t *sequence = nx_slot_sequence(ring, ring->position, nx_slot_stride(payload_bytes));
+    _Atomic uint64_t *sequence =
+        nx_slot_sequence(ring, ring->position, nx_slot_stride(payload_bytes));
 
     if (atomic_load_explicit(sequence, memory_order_acquire) != ring->position + 1) {
         if (ring->published != ring->position) {

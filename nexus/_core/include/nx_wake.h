@@ -14,7 +14,8 @@
  * delays a futex sleeper by at most NX_WAKE_SLICE_NS. Bits in the word that a hostile peer flips
  * cost needless system calls or one slice, never safety.
  *
- * Not handled. A sleeper in epoll has no slice: who cannot trust its producers sets a timeout there.
+ * Not handled. A sleeper in epoll has no slice: who cannot trust its producers sets a timeout
+ * there.
  *
  * Source: asymmetric fences as in membarrier(2); the word's bits are in docs/spec/ring.md.
  */
