@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
+from entry import Entry
+from entry_registers import REGISTERS
+from entry_seccomp import FILTERS
+
 from nexus.physics import Baseline, CapabilityTable, CellFilter, tmr_differs, tmr_vote
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One parameter of one call.
-
-    Attributes:
-        name: the call, as in `Class.method`.
-        parameter: which argument is spoiled.
-        kind: `integer`, `number`, `buffer`, `writable` (a buffer) or `doubles` (a buffer of).
-        make: makes the object under test, closed again when the test ends.
-        call: calls with a value for the parameter and good ones for the others.
-        good: a right value.
-        state: what must not change.
-        special: values that are wrong for this call alone, with what they raise.
-        close: closes the object, where it can be closed.
-    """
-
-    name: str
-    parameter: str
-    kind: str
-    make: Callable[[], AbstractContextManager[Any]]
-    call: Callable[[Any, Any], object]
-    good: Any
-    state: Callable[[Any], Any] = lambda target: None
-    special: tuple[tuple[Any, type[Exception]], ...] = ()
-    close: Callable[[Any], object] | None = None
 
 
 def table() -> AbstractContextManager[Any]:
@@ -132,7 +107,10 @@ TABLES = [
           lambda b: (b.samples, b.mean)),
 ]  # fmt: skip
 
-ENTRIES = TABLES
+ENTRIES = [*TABLES, *REGISTERS, *FILTERS]
 
 # Results and descriptions: made by calls, not by users.
-WITHOUT_ARGUMENTS = {"Audit", "Capability"}
+WITHOUT_ARGUMENTS = {
+    *("Access", "Audit", "BoundMap", "Capability", "SeccompCapabilities", "SeccompRule"),
+    *("seccomp_capabilities", "syscalls"),
+}
