@@ -74,7 +74,7 @@ RINGS = [
           (), close),
     Entry("Ring.reserve", "size", "integer", ring,
           lambda r, v: (s := r.reserve(v)) and s.cancel(), 8, held, ((PAGE, ValueError),), close),
-    Entry("Ring.wait", "timeout", "number", ring, lambda r, v: r.wait("for ever" if v is None else v),
+    Entry("Ring.wait", "timeout", "number", ring, lambda r, v: r.wait("ever" if v is None else v),
           0.0, held, ((-1.0, ValueError),), close),
 ]  # fmt: skip
 

@@ -362,7 +362,7 @@ def test_window_in_use_by_another_thread_refuses_to_close(device, window):
     def wait():
         try:
             window.poll(4, 1, 1, 30)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the main thread reports it
             failures.append(error)
 
     thread = threading.Thread(target=wait)
