@@ -166,7 +166,7 @@ class SeccompFilter:
 
     def __init__(self, program: _core.Program, machine: Machine) -> None:
         self._program = program
-        self.machine = machine
+        self.machine: Machine = machine
 
     @classmethod
     def compile(
