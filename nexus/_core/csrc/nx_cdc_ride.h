@@ -10,11 +10,11 @@
 #include "nx_blake3_kernels.h"
 #include "nx_cdc.h"
 
-/* Bytes a step; 56 steps in each of the 16 blocks of a leaf. 4 is where the loop still fits the
- * cache of decoded instructions: per 8 leaves on Zen 3 (gcc 12, 6,380 cycles without a ride) the
- * search of 2,688 / 3,584 / 4,480 bytes costs 300 / 940 / 4,100 cycles more, and 1 cycle a byte
- * on its own. */
-#define NX_CDC_RIDE_STEP 4u
+/* Bytes a step; 56 steps in each of the 16 blocks of a leaf. With 3 the loop still fits half of
+ * the cache of decoded instructions, which is what a core shared by two threads leaves. Per 8
+ * leaves on Zen 3 (gcc 12, 6,380 cycles without a ride) the search of 2,688 / 3,584 / 4,480 bytes
+ * costs 300 / 940 / 4,100 cycles more; alone it costs 1 cycle a byte. */
+#define NX_CDC_RIDE_STEP 3u
 #define NX_CDC_RIDE      (NX_CDC_RIDE_STEP * 56u * 16u)
 
 typedef struct {

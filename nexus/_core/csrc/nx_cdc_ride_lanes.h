@@ -17,7 +17,7 @@
         hit = hit == NULL ? at + (k) : hit;                                                        \
         mask = ~(uint64_t)0;                                                                       \
     }
-NX_STATIC_ASSERT(NX_CDC_RIDE_STEP == 4, "the step below tests four bytes");
+NX_STATIC_ASSERT(NX_CDC_RIDE_STEP == 3, "the step below tests three bytes");
 #endif
 
 #define NX_B3_UNIFORM_ONLY
@@ -34,7 +34,6 @@ NX_STATIC_ASSERT(NX_CDC_RIDE_STEP == 4, "the step below tests four bytes");
         NX_CDC_RIDE_BYTE(0)                                                                        \
         NX_CDC_RIDE_BYTE(1)                                                                        \
         NX_CDC_RIDE_BYTE(2)                                                                        \
-        NX_CDC_RIDE_BYTE(3)                                                                        \
         at += NX_CDC_RIDE_STEP;                                                                    \
     }
 #define NX_B3_END                                                                                  \
