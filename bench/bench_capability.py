@@ -39,12 +39,28 @@ def revoking(shape: str):
     return run
 
 
-def cases():
+def repeated(call):
+    """A loop over one call."""
+
+    def run(loops: int) -> None:
+        for _ in range(loops):
+            call()
+
+    return run
+
+
+# One nanosecond an item, so that a bar in nanoseconds is a ratio like any other.
+def unit(loops: int) -> float:
+    return loops * 1e-9
+
+
+def table_cases():
     table, handles = filled("tree")
     random.shuffle(handles)
     many = np.array(handles, dtype=np.uint64)
     check, empty, one = table.check, divmod, handles[0]
-    generations = dict.fromkeys(handles, 0x1F)
+    get = dict.fromkeys(handles, 0x1F).get
+    left, right = (np.random.randint(0, 1 << 62, SIZE // 8, dtype=np.uint64) for _ in range(2))
 
     def checks(loops: int) -> None:
         for _ in range(loops):
@@ -54,68 +70,44 @@ def cases():
         for _ in range(loops):
             empty(one, 1)
 
-    def objects(loops: int) -> None:
-        get = generations.get
+    def lookups(loops: int) -> None:
         for _ in range(loops):
             bool(get(one, 0) & 1)
 
-    def check_many(loops: int) -> None:
-        for _ in range(loops):
-            table.check_many(many, 1)
+    yield Case("1 ns", unit)
+    yield Case("check", checks)
+    yield Case("builtin call of two arguments", calls)
+    yield Case("dict.get and mask", lookups)
+    many_checks = repeated(lambda: table.check_many(many, 1))
+    yield Case("check_many, 60k random", many_checks, items=COUNT + 1)
+    yield Case("revoke 60k, fan", revoking("fan"), items=COUNT + 1)
+    yield Case("revoke 60k, chain", revoking("chain"), items=COUNT + 1)
+    yield Case("revoke 60k, random tree", revoking("tree"), items=COUNT + 1)
+    yield Case("audit 64k", repeated(table.audit))
+    numpy_audit = repeated(lambda: int(np.bitwise_count(left & right).sum()))
+    yield Case("numpy bitwise_count(a & b).sum(), 1 MiB", numpy_audit)
 
-    def audit(loops: int) -> None:
-        for _ in range(loops):
-            table.audit()
 
-    left, right = (np.random.randint(0, 1 << 62, SIZE // 8, dtype=np.uint64) for _ in range(2))
+def tmr_cases():
+    start = np.random.randint(0, 1 << 62, SIZE // 8, dtype=np.uint64)
+    copies = [bytearray(start.tobytes()) for _ in range(3)]
+    a, b, c = arrays = [start.copy() for _ in range(3)]
 
-    def numpy_audit(loops: int) -> None:
-        for _ in range(loops):
-            int(np.bitwise_count(left & right).sum())
+    def numpy_vote() -> None:
+        majority = (a & b) | (a & c) | (b & c)
+        for copy in arrays:
+            copy[:] = majority
 
-    copies = [bytearray(left.tobytes()) for _ in range(3)]
-    arrays = [left.copy() for _ in range(3)]
+    yield Case("tmr_vote, 3 x 1 MiB", repeated(lambda: tmr_vote(*copies)))
+    yield Case("numpy vote, 3 x 1 MiB", repeated(numpy_vote))
+    yield Case("tmr_differs, 3 x 1 MiB", repeated(lambda: tmr_differs(*copies)))
+    numpy_scan = repeated(lambda: bool((a != b).any() or (a != c).any()))
+    yield Case("numpy scan, 3 x 1 MiB", numpy_scan)
 
-    def vote(loops: int) -> None:
-        for _ in range(loops):
-            tmr_vote(*copies)
 
-    def scan(loops: int) -> None:
-        for _ in range(loops):
-            tmr_differs(*copies)
-
-    def numpy_vote(loops: int) -> None:
-        a, b, c = arrays
-        for _ in range(loops):
-            majority = (a & b) | (a & c) | (b & c)
-            for copy in arrays:
-                copy[:] = majority
-
-    def numpy_scan(loops: int) -> None:
-        a, b, c = arrays
-        for _ in range(loops):
-            bool((a != b).any() or (a != c).any())
-
-    # One nanosecond an item, so that a bar in nanoseconds is a ratio like any other.
-    def unit(loops: int) -> float:
-        return loops * 1e-9
-
-    return [
-        Case("1 ns", unit),
-        Case("check", checks),
-        Case("builtin call of two arguments", calls),
-        Case("dict.get and mask", objects),
-        Case("check_many, 60k random", check_many, items=COUNT + 1),
-        Case("revoke 60k, fan", revoking("fan"), items=COUNT + 1),
-        Case("revoke 60k, chain", revoking("chain"), items=COUNT + 1),
-        Case("revoke 60k, random tree", revoking("tree"), items=COUNT + 1),
-        Case("audit 64k", audit),
-        Case("numpy bitwise_count(a & b).sum(), 1 MiB", numpy_audit),
-        Case("tmr_vote, 3 x 1 MiB", vote),
-        Case("numpy vote, 3 x 1 MiB", numpy_vote),
-        Case("tmr_differs, 3 x 1 MiB", scan),
-        Case("numpy scan, 3 x 1 MiB", numpy_scan),
-    ]
+def cases():
+    yield from table_cases()
+    yield from tmr_cases()
 
 
 BARS = [

@@ -114,8 +114,8 @@ def main(
             name: {"median_ns": statistics.median(v), "min_ns": min(v)}
             for name, v in results.items()
         }
-        json.dump({"schema": 1, "subject": subject, "cases": table, "bars": verdicts}, sys.stdout)
-        print()
+        record = {"schema": 1, "subject": subject, "cases": table, "bars": verdicts}
+        print(json.dumps(record | {"missing": list(missing)}))
     else:
         print(f"{subject}: nanoseconds per item, {arguments.rounds} interleaved rounds")
         for name, values in results.items():

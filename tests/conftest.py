@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Builds what changed, once, before parallel test processes would all try to.
+import nexus.physics
+
+assert nexus.physics.__all__
 ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile(

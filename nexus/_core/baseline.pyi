@@ -1,7 +1,7 @@
 from collections.abc import Iterable
-from typing import SupportsFloat, SupportsIndex, final
+from typing import Self, SupportsFloat, SupportsIndex, final
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer
 
 @final
 class Baseline:

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
-from typing import NamedTuple, SupportsIndex, final
+from typing import NamedTuple, Self, SupportsIndex, final
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer
 
 class Capability(NamedTuple):
     type: int

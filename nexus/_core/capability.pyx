@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from nexus._core._args cimport as_bounded, as_u64, view_open, view_open_writable
 from nexus._core._errors cimport raise_code
+from nexus._core._simd cimport nx_simd, simd_demanded
 
 cdef extern from "nx_base.h":
     enum:
@@ -49,8 +50,13 @@ cdef extern from "nx_capability.h":
 cdef extern from "nx_tmr.h":
     ctypedef struct nx_tmr_repairs:
         uint64_t bytes[3]
+    void nx_tmr_select(nx_simd)
     bint nx_tmr_differs(const uint8_t *, const uint8_t *, const uint8_t *, size_t)
     void nx_tmr_vote(uint8_t *, uint8_t *, uint8_t *, size_t, nx_tmr_repairs *)
+
+cdef nx_simd level
+simd_demanded(&level)
+nx_tmr_select(level)
 
 
 class Capability(NamedTuple):

@@ -4,22 +4,53 @@ from nexus._core._ring_handle import RingStats
 from nexus._core._window import Access
 from nexus._core.baseline import Baseline
 from nexus._core.capability import Audit, Capability, CapabilityTable, tmr_differs, tmr_vote
+from nexus._core.checkpoint import Checkpoint, CheckpointSlot
+from nexus._core.chunker import Chunker, ChunkStream
 from nexus._core.filter import CellFilter
+from nexus._core.hash import (
+    Blake3,
+    blake3,
+    blake3_derive_key,
+    blake3_keyed,
+    blake3_many,
+    crc32c,
+    simd_level,
+    siphash24,
+    siphash24_128,
+    xxh3_64,
+    xxh64,
+)
 from nexus._core.mmio import Mmio
 from nexus._core.register import Field, Register
 from nexus._core.ring import Ring
 from nexus._core.span import Span
 from nexus.physics.registers import BlockSpec, BoundMap, FieldSpec, RegisterMap, RegisterSpec
+from nexus.physics.seccomp import (
+    Action,
+    ArgumentTest,
+    SeccompCapabilities,
+    SeccompFilter,
+    SeccompRule,
+    seccomp_capabilities,
+)
+from nexus.physics.syscalls import syscall_mask, syscall_name, syscalls
 
 __all__ = [
     "Access",
+    "Action",
+    "ArgumentTest",
     "Audit",
     "Baseline",
+    "Blake3",
     "BlockSpec",
     "BoundMap",
     "Capability",
     "CapabilityTable",
     "CellFilter",
+    "Checkpoint",
+    "CheckpointSlot",
+    "ChunkStream",
+    "Chunker",
     "Field",
     "FieldSpec",
     "Mmio",
@@ -28,7 +59,24 @@ __all__ = [
     "RegisterSpec",
     "Ring",
     "RingStats",
+    "SeccompCapabilities",
+    "SeccompFilter",
+    "SeccompRule",
     "Span",
+    "blake3",
+    "blake3_derive_key",
+    "blake3_keyed",
+    "blake3_many",
+    "crc32c",
+    "seccomp_capabilities",
+    "simd_level",
+    "siphash24",
+    "siphash24_128",
+    "syscall_mask",
+    "syscall_name",
+    "syscalls",
     "tmr_differs",
     "tmr_vote",
+    "xxh3_64",
+    "xxh64",
 ]

@@ -291,5 +291,7 @@ int main(int argc, char **argv)
     test_audit_finds_every_flipped_bit();
     test_corrupt_links_end();
     test_tmr();
+    nx_tmr_select(nx_simd_detect());
+    test_tmr();
     TEST_MAIN_END();
 }

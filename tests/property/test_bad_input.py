@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from entry_points import ENTRIES, WITHOUT_ARGUMENTS, Entry
+from entry_points import ENTRIES as TABLES
+from entry_points import WITHOUT_ARGUMENTS, Entry
+from entry_points_data import HASHES, RINGS, STREAMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nexus.physics
 from nexus.errors import ClosedError
+
+ENTRIES = [*TABLES, *RINGS, *HASHES, *STREAMS]
 
 
 class Index:
@@ -32,7 +36,7 @@ class Index:
         return self.value
 
 
-@dataclass(frozen=True, eq=False)  # by identity: a writable memoryview has no hash
+@dataclass(frozen=True, eq=False)
 class Bad:
     """A value, and what a call must raise for it."""
 
@@ -54,6 +58,11 @@ BAD: dict[str, st.SearchStrategy[Bad]] = {
         st.sampled_from([-1, -(2**63), 2**64, 2**200, np.int64(-1), np.int8(-128)]).map(
             lambda value: Bad(value, RANGE)
         ),
+    ),
+    # An integer or the name of one.
+    "labelled": st.sampled_from(
+        [Bad(v, TypeError) for v in NOT_INTEGERS if not isinstance(v, str)]
+        + [Bad("no such label", ValueError), Bad(-1, RANGE), Bad(2**64, RANGE)]
     ),
     "buffer": st.one_of(
         st.sampled_from([Bad(value, TypeError) for value in NOT_BUFFERS]),
@@ -80,6 +89,7 @@ BAD: dict[str, st.SearchStrategy[Bad]] = {
 # Right values of unusual types: what takes an int takes these, and means the same.
 ODD: dict[str, list[Callable[[Any], Any]]] = {
     "integer": [np.uint64, Index, int],
+    "labelled": [np.uint64, Index, int],
     "buffer": [bytearray, memoryview, lambda b: np.frombuffer(b, np.uint8)],
     "writable": [bytearray, memoryview, lambda b: np.frombuffer(b, np.uint8)],
     "doubles": [memoryview, np.array],

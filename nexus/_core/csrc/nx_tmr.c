@@ -7,8 +7,8 @@ typedef uint64_t lanes __attribute__((vector_size(32), aligned(1), may_alias));
 
 #define BLOCK_SIZE 256u
 
-/* The bits in which any copy of one block differs from another. */
-static bool block_differs(const uint8_t *a, const uint8_t *b, const uint8_t *c)
+/* Whether any copy of one block differs from another. */
+NX_INLINE bool block_differs(const uint8_t *a, const uint8_t *b, const uint8_t *c)
 {
     lanes difference = {0};
 
@@ -17,6 +17,44 @@ static bool block_differs(const uint8_t *a, const uint8_t *b, const uint8_t *c)
         difference |= (x ^ *(const lanes *)(b + at)) | (x ^ *(const lanes *)(c + at));
     }
     return (difference[0] | difference[1] | difference[2] | difference[3]) != 0;
+}
+
+/* The offset of the first block that differs; what is left of the size when none does. */
+NX_INLINE size_t scan_blocks(const uint8_t *a, const uint8_t *b, const uint8_t *c, size_t size)
+{
+    size_t at = 0;
+
+    while (size - at >= BLOCK_SIZE && !block_differs(a + at, b + at, c + at)) {
+        at += BLOCK_SIZE;
+    }
+    return at;
+}
+
+static size_t scan_scalar(const uint8_t *a, const uint8_t *b, const uint8_t *c, size_t size)
+{
+    return scan_blocks(a, b, c, size);
+}
+
+static size_t (*scan)(const uint8_t *, const uint8_t *, const uint8_t *, size_t) = scan_scalar;
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static size_t scan_avx2(const uint8_t *a, const uint8_t *b,
+                                                        const uint8_t *c, size_t size)
+{
+    return scan_blocks(a, b, c, size);
+}
+#endif
+
+void nx_tmr_select(nx_simd level)
+{
+    scan = scan_scalar;
+#if defined(__x86_64__)
+    if (level == NX_SIMD_AVX2 || level == NX_SIMD_AVX512) {
+        scan = scan_avx2;
+    }
+#else
+    (void)level;
+#endif
 }
 
 static bool bytes_differ(const uint8_t *a, const uint8_t *b, const uint8_t *c, size_t size)
@@ -31,14 +69,9 @@ static bool bytes_differ(const uint8_t *a, const uint8_t *b, const uint8_t *c, s
 
 bool nx_tmr_differs(const uint8_t *a, const uint8_t *b, const uint8_t *c, size_t size)
 {
-    size_t at = 0;
+    size_t at = scan(a, b, c, size);
 
-    for (; size - at >= BLOCK_SIZE; at += BLOCK_SIZE) {
-        if (block_differs(a + at, b + at, c + at)) {
-            return true;
-        }
-    }
-    return bytes_differ(a + at, b + at, c + at, size - at);
+    return size - at >= BLOCK_SIZE || bytes_differ(a + at, b + at, c + at, size - at);
 }
 
 static uint64_t repair_byte(uint8_t *copy, uint8_t majority)
@@ -63,12 +96,12 @@ static void vote_bytes(uint8_t *a, uint8_t *b, uint8_t *c, size_t size, nx_tmr_r
 void nx_tmr_vote(uint8_t *a, uint8_t *b, uint8_t *c, size_t size, nx_tmr_repairs *ret)
 {
     nx_tmr_repairs repairs = {{0, 0, 0}};
-    size_t at = 0;
+    size_t at = scan(a, b, c, size);
 
-    for (; size - at >= BLOCK_SIZE; at += BLOCK_SIZE) {
-        if (NX_UNLIKELY(block_differs(a + at, b + at, c + at))) {
-            vote_bytes(a + at, b + at, c + at, BLOCK_SIZE, &repairs);
-        }
+    while (size - at >= BLOCK_SIZE) {
+        vote_bytes(a + at, b + at, c + at, BLOCK_SIZE, &repairs);
+        at += BLOCK_SIZE;
+        at += scan(a + at, b + at, c + at, size - at);
     }
     vote_bytes(a + at, b + at, c + at, size - at, &repairs);
     *ret = repairs;

@@ -12,10 +12,14 @@
 #define NX_TMR_H
 
 #include "nx_base.h"
+#include "nx_simd.h"
 
 typedef struct nx_tmr_repairs {
     uint64_t bytes[3]; /* how many bytes of each copy were wrong, and are repaired */
 } nx_tmr_repairs;
+
+/* Picks the kernel of the scan for this process; scalar until called. */
+void nx_tmr_select(nx_simd level);
 
 /* Whether the three copies differ anywhere. */
 bool nx_tmr_differs(const uint8_t *a, const uint8_t *b, const uint8_t *c, size_t size);
