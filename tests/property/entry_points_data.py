@@ -47,6 +47,11 @@ def drained(made: Ring, call: Any) -> object:
     return result
 
 
+def given(value: Any) -> Any:
+    """The value, or where None means not given, another one of a wrong type."""
+    return "None" if value is None else value
+
+
 def close(made: Any) -> None:
     made.close()
 
@@ -67,14 +72,14 @@ RINGS = [
           lambda r, v: drained(r, lambda: r.put_array(v, 8)), b"x" * 16, held,
           ((b"x" * 15, ValueError),), close),
     Entry("Ring.put_array", "record_size", "integer", ring,
-          lambda r, v: drained(r, lambda: r.put_array(b"x" * 16, v)), 8, held,
+          lambda r, v: drained(r, lambda: r.put_array(b"x" * 16, given(v))), 8, held,
           ((0, ValueError), (5, ValueError)), close),
     Entry("Ring.get_into", "rows", "writable", ring,
           lambda r, v: r.get_into(v, 8), bytearray(8), held,
           (), close),
     Entry("Ring.reserve", "size", "integer", ring,
           lambda r, v: (s := r.reserve(v)) and s.cancel(), 8, held, ((PAGE, ValueError),), close),
-    Entry("Ring.wait", "timeout", "number", ring, lambda r, v: r.wait("for ever is None" if v is None else v), 0.0, held,
+    Entry("Ring.wait", "timeout", "number", ring, lambda r, v: r.wait(given(v)), 0.0, held,
           ((-1.0, ValueError),), close),
 ]  # fmt: skip
 
