@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import SupportsIndex, final
 
 from typing_extensions import Buffer
@@ -52,14 +52,14 @@ class Mmio(Window):
     def write_block(
         self,
         offset: SupportsIndex,
-        values: Buffer | Iterable[SupportsIndex],
+        values: Buffer | Sequence[SupportsIndex],
         *,
         width: SupportsIndex = 32,
     ) -> None: ...
     def write_fifo(
         self,
         offset: SupportsIndex,
-        values: Buffer | Iterable[SupportsIndex],
+        values: Buffer | Sequence[SupportsIndex],
         *,
         width: SupportsIndex = 32,
     ) -> None: ...

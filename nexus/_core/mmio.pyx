@@ -10,7 +10,7 @@ without it the kernel ends the process with SIGBUS at the next access.
 """
 
 cimport cython
-from cpython.buffer cimport PyBuffer_Release, PyObject_CheckBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memcpy
@@ -217,7 +217,8 @@ cdef class Mmio(Window):
         """Clear the bits of `mask` by one read and one write."""
         self.update(offset, mask, 0, width=width)
 
-    # Exactly `count` accesses of `width` bits. The GIL is let go above 256 of them.
+    # Exactly `count` accesses of `width` bits. The GIL is let go above 256 of them. The items of
+    # a buffer are bytes or as wide as the registers, and in the byte order of the CPU.
 
     cdef int _transfer(self, int kind, object offset, uint32_t size, uint64_t count,
                        void *data) except -1:
@@ -281,6 +282,8 @@ cdef class Mmio(Window):
         else:
             view_open(buffer, &view)
         try:
+            if view.itemsize != 1 and view.itemsize != size:
+                raise ValueError(f"{view.itemsize}-byte items for {size * 8}-bit registers")
             count = nx_mmio_count(<uint64_t>view.len, size)
             if count == NEVER:
                 raise ValueError(f"{view.len} bytes are no whole number of {size * 8}-bit values")
@@ -306,18 +309,18 @@ cdef class Mmio(Window):
         return self._use_buffer(READ_FIFO, offset, buffer, width, True)
 
     def write_block(self, offset, values, *, width=32):
-        """Store from `offset` on: a buffer of packed little-endian values, or ints."""
-        if PyObject_CheckBuffer(values):
-            self._use_buffer(COPY_OUT, offset, values, width, False)
-        else:
+        """Store from `offset` on: a buffer of packed values, or a list or tuple of ints."""
+        if isinstance(values, (list, tuple)):
             self._write_list(COPY_OUT, offset, list(values), width)
+        else:
+            self._use_buffer(COPY_OUT, offset, values, width, False)
 
     def write_fifo(self, offset, values, *, width=32):
-        """Store all at `offset`: a buffer of packed little-endian values, or ints."""
-        if PyObject_CheckBuffer(values):
-            self._use_buffer(WRITE_FIFO, offset, values, width, False)
-        else:
+        """Store all at `offset`: a buffer of packed values, or a list or tuple of ints."""
+        if isinstance(values, (list, tuple)):
             self._write_list(WRITE_FIFO, offset, list(values), width)
+        else:
+            self._use_buffer(WRITE_FIFO, offset, values, width, False)
 
     def poll(self, offset, mask, value, timeout, *, width=32, interval=0, spin_max=None):
         """Read until (register & mask) == value, and return the whole register.

@@ -165,9 +165,9 @@ def check_checkpoint() -> str:
 
 def check_seccomp() -> str:
     """A filter that the kernel enforces, in a child."""
-    refuse = physics.SeccompRule(("getppid",), physics.Action.errno(errno.EXDEV))
+    refuse = physics.SeccompRule(("getpgid",), physics.Action.errno(errno.EXDEV))
     made = physics.SeccompFilter.compile([refuse], default=physics.Action.ALLOW)
-    expect("the simulation", made.simulate("getppid"), physics.Action.errno(errno.EXDEV))
+    expect("the simulation", made.simulate("getpgid"), physics.Action.errno(errno.EXDEV))
     if not physics.seccomp_capabilities().available:
         return f"{len(made)} instructions, not enforced: this kernel has no seccomp filters"
     child = os.fork()
@@ -175,8 +175,11 @@ def check_seccomp() -> str:
         status = 1
         try:
             made.install(no_new_privs=True)
-            # getppid has no way to fail, so the C library hands -errno on as a result of -1.
-            status = 0 if os.getppid() == -1 else 2
+            try:
+                os.getpgid(0)
+                status = 2
+            except OSError as refusal:
+                status = 0 if refusal.errno == errno.EXDEV else 3
         finally:
             os._exit(status)
     expect("the child's verdict", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)

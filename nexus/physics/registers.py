@@ -20,6 +20,7 @@ from nexus._core.mmio import Mmio
 from nexus._core.register import Field as Field
 from nexus._core.register import Register as Register
 from nexus.errors import OutOfRangeError
+from nexus.physics._integers import as_integer
 
 __all__ = [
     "BlockSpec",
@@ -39,6 +40,7 @@ ByteOrder = Literal["little", "big"]
 
 # An array larger than this is a table in memory, for which block access is the way.
 COUNT_MAX = 65536
+ADDRESS_MAX = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,8 @@ class FieldSpec:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if self.lsb < 0 or self.width < 1 or self.lsb + self.width > 64:
+        _check_integers(self, "lsb", "width")
+        if self.width < 1 or self.lsb + self.width > 64:
             raise ValueError(f"field {self.name}: bits {self.lsb}+{self.width} are no field")
 
 
@@ -93,9 +96,10 @@ class RegisterSpec:
     description: str = ""
 
     def __post_init__(self) -> None:
+        _check_integers(self, "offset", "width", "reset", "stride")
         if self.width not in (8, 16, 32, 64):
             raise ValueError(f"register {self.name}: {self.width} bits; 8, 16, 32 or 64 can be")
-        if not 0 <= self.reset < 1 << self.width:
+        if self.reset >= 1 << self.width:
             raise ValueError(f"register {self.name}: reset {self.reset:#x} is wider than it")
         taken = 0
         for field in self.fields:
@@ -106,7 +110,7 @@ class RegisterSpec:
                 raise ValueError(f"field {self.name}.{field.name} overlaps another")
             taken |= mask
         _check_names(f"register {self.name}", [field.name for field in self.fields])
-        _check_array(self.name, self.offset, self.count, self.stride, self.width // 8)
+        _check_array(self, self.width // 8)
 
     @property
     def step(self) -> int:
@@ -125,7 +129,8 @@ class BlockSpec:
     stride: int = 0
 
     def __post_init__(self) -> None:
-        _check_array(self.name, self.offset, self.count, self.stride, self.map.size)
+        _check_integers(self, "offset", "stride")
+        _check_array(self, self.map.size)
 
     @property
     def step(self) -> int:
@@ -156,6 +161,7 @@ class RegisterMap:
     description: str = ""
 
     def __post_init__(self) -> None:
+        _check_integers(self, "size")
         if self.size < 1:
             raise ValueError(f"map {self.name}: {self.size} bytes are no map")
         if self.byte_order not in ("little", "big"):
@@ -182,8 +188,8 @@ class RegisterMap:
             OutOfRangeError: the map does not fit the window.
             MisalignedError: a register's address is not a multiple of its width.
         """
-        start = offset.__index__()
-        if start < 0 or start + self.size > window.size:
+        start = as_integer(offset, ADDRESS_MAX)
+        if start + self.size > window.size:
             raise OutOfRangeError(
                 f"map {self.name} of {self.size:#x} bytes at {start:#x} is outside "
                 f"{window.name} of {window.size:#x}"
@@ -270,10 +276,15 @@ def _check_names(owner: str, names: list[str]) -> None:
             raise ValueError(f"{owner}: two members are called {name!r}")
 
 
-def _check_array(name: str, offset: int, count: int | None, stride: int, size: int) -> None:
-    if offset < 0:
-        raise ValueError(f"{name}: offset {offset} is negative")
-    if count is not None and not 1 <= count <= COUNT_MAX:
-        raise ValueError(f"{name}: an array of {count}; 1 to {COUNT_MAX} can be")
-    if stride < 0 or 0 < stride < size:
-        raise ValueError(f"{name}: elements of {size} bytes do not fit a stride of {stride}")
+def _check_integers(spec: object, *names: str) -> None:
+    for name in names:
+        object.__setattr__(spec, name, as_integer(getattr(spec, name), ADDRESS_MAX))
+
+
+def _check_array(spec: RegisterSpec | BlockSpec, size: int) -> None:
+    if spec.count is not None:
+        object.__setattr__(spec, "count", as_integer(spec.count, COUNT_MAX))
+    if spec.count == 0:
+        raise ValueError(f"{spec.name}: an array of no elements")
+    if 0 < spec.stride < size:
+        raise ValueError(f"{spec.name}: {size} bytes do not fit a stride of {spec.stride}")

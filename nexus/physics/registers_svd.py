@@ -182,7 +182,7 @@ def _with_effects(path: str, access: AccessWord, on_write: Any, on_read: Any) ->
     writes = _ON_WRITE.get(on_write.value) if on_write is not None and access != "ro" else None
     reads = on_read.value if on_read is not None and access != "wo" else None
     if writes is not None and reads is not None:
-        raise ValueError(f"{path}: {on_write.value} on write together with {reads} on read")
+        raise ValueError(f"{path}: {writes} on write together with {reads} on read")
     if writes is not None:
         if access == "rw" or writes == "wa":
             return writes

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nexus._core import seccomp as _core
 from nexus.errors import AbsentError
+from nexus.physics._integers import as_integer
 from nexus.physics.syscalls import Machine, native_machine, syscall_numbers, syscalls
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = [
     "Action",
@@ -73,8 +77,7 @@ class Action:
     def __post_init__(self) -> None:
         if self.name not in _CODES:
             raise ValueError(f"{self.name!r} is no action: {', '.join(_CODES)}")
-        if not 0 <= self.data <= 0xFFFF:
-            raise ValueError(f"action data {self.data} does not fit 16 bits")
+        object.__setattr__(self, "data", as_integer(self.data, 0xFFFF))
 
     @classmethod
     def errno(cls, number: int) -> Action:
@@ -89,10 +92,11 @@ class Action:
     @classmethod
     def from_value(cls, value: int) -> Action:
         """The action that a filter's return value stands for."""
-        code = value & 0xFFFF0000
-        if code not in _NAMES:
-            raise ValueError(f"{value:#x} is the value of no action")
-        return cls(_NAMES[code], value & 0xFFFF)
+        number = as_integer(value, 0xFFFFFFFF)
+        name = _NAMES.get(number & 0xFFFF0000)
+        if name is None:
+            raise ValueError(f"{number:#x} is the value of no action")
+        return cls(name, number & 0xFFFF)
 
     @property
     def value(self) -> int:
@@ -162,7 +166,7 @@ class SeccompFilter:
 
     def __init__(self, program: _core.Program, machine: Machine) -> None:
         self._program = program
-        self.machine = machine
+        self.machine: Machine = machine
 
     @classmethod
     def compile(
@@ -209,7 +213,7 @@ class SeccompFilter:
     @classmethod
     def from_mask(
         cls,
-        mask: bytes,
+        mask: Buffer,
         *,
         default: Action,
         allow: Action = Action.ALLOW,
@@ -235,6 +239,17 @@ class SeccompFilter:
             shape=shape,
         )
         return cls(program, chosen)
+
+    @classmethod
+    def from_bytes(cls, code: Buffer, *, machine: Machine | None = None) -> SeccompFilter:
+        """A filter from its bytecode (struct sock_filter), as `bytes(filter)` gives it.
+
+        Raises:
+            ValueError: the kernel would refuse the program.
+        """
+        chosen = native_machine() if machine is None else machine
+        _arch(chosen)
+        return cls(_core.Program(code), chosen)
 
     @property
     def instructions(self) -> list[tuple[int, int, int, int]]:
@@ -340,6 +355,8 @@ def seccomp_capabilities() -> SeccompCapabilities:
 
 
 def _arch(machine: str) -> int:
+    if machine not in _ARCHS:
+        raise ValueError(f"{machine!r} is no known machine: {', '.join(_ARCHS)}")
     return _ARCHS[machine]
 
 

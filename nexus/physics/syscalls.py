@@ -11,14 +11,25 @@ import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Literal, SupportsIndex, cast
 
-__all__ = ["MASK_BITS", "Machine", "native_machine", "syscall_mask", "syscall_name", "syscalls"]
+from nexus.physics._integers import as_integer
+
+__all__ = [
+    "MASK_BITS",
+    "Machine",
+    "native_machine",
+    "syscall_mask",
+    "syscall_name",
+    "syscall_numbers",
+    "syscalls",
+]
 
 Machine = Literal["x86_64", "aarch64", "riscv64"]
 
 # A mask has a bit for each number below this; kernels use 0 to 471.
 MASK_BITS = 512
+NUMBER_MAX = 0xFFFFFFFF
 
 
 @functools.cache
@@ -59,13 +70,17 @@ def _names(machine: Machine) -> dict[int, str]:
     return {number: name for name, number in _tables()[machine].items()}
 
 
-def syscall_name(number: int, machine: Machine | None = None) -> str | None:
+def syscall_name(number: SupportsIndex, machine: Machine | None = None) -> str | None:
     """The name of a number, or None."""
-    return _names(native_machine() if machine is None else machine).get(number)
+    chosen = native_machine() if machine is None else machine
+    return _names(chosen).get(as_integer(number, NUMBER_MAX))
 
 
 def syscall_numbers(
-    names: Iterable[str | int], machine: Machine | None = None, *, skip_absent: bool = False
+    names: Iterable[str | SupportsIndex],
+    machine: Machine | None = None,
+    *,
+    skip_absent: bool = False,
 ) -> list[int]:
     """Numbers of calls that are given by name or number.
 
@@ -81,7 +96,7 @@ def syscall_numbers(
     found = []
     for name in names:
         if not isinstance(name, str):
-            found.append(name)
+            found.append(as_integer(name, NUMBER_MAX))
         elif name in table:
             found.append(table[name])
         elif not skip_absent or not any(name in other for other in _tables().values()):
@@ -90,12 +105,15 @@ def syscall_numbers(
 
 
 def syscall_mask(
-    names: Iterable[str | int], machine: Machine | None = None, *, skip_absent: bool = False
+    names: Iterable[str | SupportsIndex],
+    machine: Machine | None = None,
+    *,
+    skip_absent: bool = False,
 ) -> bytes:
     """The mask of 64 bytes that has the bits of these calls set."""
     mask = 0
     for number in syscall_numbers(names, machine, skip_absent=skip_absent):
-        if not 0 <= number < MASK_BITS:
+        if number >= MASK_BITS:
             raise ValueError(f"syscall {number} has no bit in a mask of {MASK_BITS}")
         mask |= 1 << number
     return mask.to_bytes(MASK_BITS // 8, "little")

@@ -5,7 +5,8 @@
 Each child attaches the slot, as a restarted fiber does, and saves without pause; it is killed
 within microseconds of the start of one of its saves, so that most kills come in the middle of one
 and many children never acknowledge any (a double fault). `--order naive` writes copy A, then B,
-in Python: the control that must lose images. Prints one JSON line; exit code 1 if any was lost.
+in Python, and kills itself at a random step, so that no luck with timing is needed: the control
+that must lose images. Prints one JSON line; exit code 1 if any was lost.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ def content(sequence: int) -> bytes:
     return sequence.to_bytes(8, "little") * 4096
 
 
-def naive_saver(fd: int) -> Callable[[bytes], int]:
-    """Always copy A, then copy B, with the layout of the specification."""
+def naive_saver(fd: int, steps: int) -> Callable[[bytes], int]:
+    """Always copy A, then copy B, with the layout of the specification; dies after `steps`."""
     memory = mmap.mmap(fd, 2 * COPY)
     with CheckpointSlot.attach(fd) as slot:
         last = slot.sequence
 
     def save(blob: bytes) -> int:
-        nonlocal last
+        nonlocal last, steps
         last += 1
         head = struct.pack("<QQIHH", last, 0, 0, 0, len(blob))
         body = head + bytes(272 + 8192) + blob
@@ -55,7 +56,9 @@ def naive_saver(fd: int) -> Callable[[bytes], int]:
             for at in range(40, COPY, 4096):
                 part = body[at - 32 : min(at + 4096, COPY) - 32]
                 memory[offset + at : offset + at + len(part)] = part
-                spin(20_000)  # a slow copy: the control shall not depend on luck
+                steps -= 1
+                if steps == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
             memory[offset : offset + 32] = blake3(body)
             memory[offset + 32 : offset + 40] = body[:8]
         return last
@@ -63,10 +66,10 @@ def naive_saver(fd: int) -> Callable[[bytes], int]:
     return save
 
 
-def child(fd: int, notes: mmap.mmap, order: str) -> None:
+def child(fd: int, notes: mmap.mmap, order: str, steps: int) -> None:
     """Saves until it is killed."""
     if order == "naive":
-        save, last = naive_saver(fd), 0
+        save, last = naive_saver(fd, steps), 0
         with CheckpointSlot.attach(fd) as slot:
             last = slot.sequence
     else:
@@ -95,21 +98,20 @@ def campaign(kills: int, order: str, seed: int) -> dict[str, object]:
         struct.pack_into("<Q", notes, READY, 0)
         before = struct.unpack_from("<Q", notes, ACKNOWLEDGED)[0]
         wanted = generator.choice([0, 0, 0, 1, 2, 5])  # 0: aim at the first save
-        if order == "naive":
-            delay = generator.randrange(1_000_000)
-        else:
-            delay = generator.randrange(25_000 if wanted else 100_000)
+        delay = generator.randrange(25_000 if wanted else 100_000)
+        steps = generator.randrange(1, 45)  # a naive save has 22
         pid = os.fork()
         if pid == 0:
             try:
-                child(slot.fd, notes, order)
+                child(slot.fd, notes, order, steps)
             finally:
                 os._exit(70)
-        note = STARTED if wanted else READY
-        while struct.unpack_from("<Q", notes, note)[0] < max(wanted, 1):
-            pass
-        spin(delay)
-        os.kill(pid, signal.SIGKILL)
+        if order != "naive":
+            note = STARTED if wanted else READY
+            while struct.unpack_from("<Q", notes, note)[0] < max(wanted, 1):
+                pass
+            spin(delay)
+            os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         assert os.WIFSIGNALED(status), f"the child ended by itself: {status}"
         acknowledged = struct.unpack_from("<Q", notes, ACKNOWLEDGED)[0]

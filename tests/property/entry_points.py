@@ -3,53 +3,15 @@
 from __future__ import annotations
 
 import array
-import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from nexus.physics import (
-    Baseline,
-    BlockSpec,
-    CapabilityTable,
-    CellFilter,
-    FieldSpec,
-    Mmio,
-    Register,
-    RegisterMap,
-    RegisterSpec,
-    tmr_differs,
-    tmr_vote,
-)
+from entry import Entry, nothing
+from entry_data import HASHES, RINGS, SLOTS, STREAMS
+from entry_registers import REGISTERS
+from entry_seccomp import FILTERS
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One parameter of one call.
-
-    Attributes:
-        name: the call, as in `Class.method`.
-        parameter: which argument is spoiled.
-        kind: `integer`, `number`, `labelled` (an integer or a
-            name), `buffer`, `writable` (a buffer) or `doubles` (a buffer of).
-        make: makes the object under test, closed again when the test ends.
-        call: calls with a value for the parameter and good ones for the others.
-        good: a right value.
-        state: what must not change.
-        special: values that are wrong for this call alone, with what they raise.
-        close: closes the object, where it can be closed.
-    """
-
-    name: str
-    parameter: str
-    kind: str
-    make: Callable[[], AbstractContextManager[Any]]
-    call: Callable[[Any, Any], object]
-    good: Any
-    state: Callable[[Any], Any] = lambda target: None
-    special: tuple[tuple[Any, type[Exception]], ...] = ()
-    close: Callable[[Any], object] | None = None
+from nexus.physics import Baseline, CapabilityTable, CellFilter, tmr_differs, tmr_vote
 
 
 def table() -> AbstractContextManager[Any]:
@@ -64,10 +26,6 @@ def cells() -> AbstractContextManager[Any]:
 
 def baseline() -> AbstractContextManager[Any]:
     return nullcontext(Baseline(2, lock_after=100))
-
-
-def nothing() -> AbstractContextManager[Any]:
-    return nullcontext(None)
 
 
 ROOT_HANDLE = 1 << 32
@@ -146,143 +104,11 @@ TABLES = [
           lambda b: (b.samples, b.mean)),
 ]  # fmt: skip
 
-SIZE = 64
-
-
-@contextmanager
-def window() -> Iterator[Mmio]:
-    """64 bytes of a memory file, through the path every backing takes."""
-    fd = os.memfd_create("registers")
-    try:
-        os.ftruncate(fd, 4096)
-        with Mmio.attach(fd, 0, SIZE) as made:
-            yield made
-    finally:
-        os.close(fd)
-
-
-def registers(made: Mmio) -> list[int] | None:
-    return None if made.closed else made.read_block(0, SIZE, width=8)
-
-
-FD = 200
-
-
-@contextmanager
-def memory_fd() -> Iterator[int]:
-    """A memory file under a number known beforehand."""
-    fd = os.memfd_create("registers")
-    os.ftruncate(fd, 4096)
-    os.dup2(fd, FD)
-    os.close(fd)
-    try:
-        yield FD
-    finally:
-        os.close(FD)
-
-
-OUTSIDE: tuple[tuple[Any, type[Exception]], ...] = ((SIZE, IndexError), (2**63 - 1, IndexError))
-
-
-def accessors() -> Iterator[Entry]:
-    """Offset and value of every fixed-width accessor."""
-    for suffix in ("8", "16", "32", "64", "16be", "32be", "64be", "32_relaxed"):
-        width = int("".join(c for c in suffix if c.isdigit()))
-        step = width // 8
-        wrong = (*OUTSIDE, *([(step // 2, ValueError)] if step > 1 else []))
-        too_wide = ((1 << width, OverflowError),) if width < 64 else ()
-        read, write = f"read{suffix}", f"write{suffix}"
-        yield Entry(
-            f"Mmio.{read}",
-            "offset",
-            "integer",
-            window,
-            lambda w, v, name=read: getattr(w, name)(v),
-            8,
-            registers,
-            wrong,
-            lambda w: w.close(),
-        )
-        yield Entry(
-            f"Mmio.{write}",
-            "offset",
-            "integer",
-            window,
-            lambda w, v, name=write: getattr(w, name)(v, 1),
-            8,
-            registers,
-            wrong,
-            lambda w: w.close(),
-        )
-        yield Entry(f"Mmio.{write}", "value", "integer", window,
-                    lambda w, v, name=write: getattr(w, name)(8, v), 1, registers, too_wide,
-                    lambda w: w.close())  # fmt: skip
-
-
-def window_call(
-    name: str, parameter: str, call: Callable[[Any, Any], object], good: Any, *special: Any,
-    kind: str = "integer",
-) -> Entry:  # fmt: skip
-    """A row of a call on a window."""
-    return Entry(f"Mmio.{name}", parameter, kind, window, call, good, registers, special,
-                 lambda w: w.close())  # fmt: skip
-
-
-WIDTHS = ((0, ValueError), (7, ValueError), (128, ValueError))
-TOO_WIDE = (1 << 32, OverflowError)
-NO_MASK = (1 << 32, ValueError)  # a mask or value that does not fit the register
-MISPLACED = (*OUTSIDE, (2, ValueError))
-
-WINDOWS = [
-    *accessors(),
-    Entry("Mmio.attach", "fd", "integer", memory_fd,
-          lambda _, v: Mmio.attach(v, 0, SIZE).close(), FD, special=((FD + 1, OSError),)),
-    Entry("Mmio.attach", "offset", "integer", memory_fd,
-          lambda _, v: Mmio.attach(FD, v, SIZE).close(), 4),
-    Entry("Mmio.attach", "size", "integer", memory_fd,
-          lambda _, v: Mmio.attach(FD, 0, v).close(), 4, special=((0, ValueError),)),
-    Entry("Mmio.dry_run", "size", "integer", nothing,
-          lambda _, v: Mmio.dry_run(v).close(), 4, special=((0, ValueError),)),
-    window_call("update", "offset", lambda w, v: w.update(v, 1, 1), 4, *MISPLACED),
-    window_call("update", "mask", lambda w, v: w.update(4, v, 0), 4, NO_MASK),
-    window_call("update", "value", lambda w, v: w.update(4, 0xFF, v), 4, NO_MASK),
-    window_call("update", "width", lambda w, v: w.update(4, 1, 1, width=v), 32, *WIDTHS),
-    window_call("set_bits", "offset", lambda w, v: w.set_bits(v, 1), 4, *MISPLACED),
-    window_call("set_bits", "mask", lambda w, v: w.set_bits(4, v), 4, NO_MASK),
-    window_call("clear_bits", "offset", lambda w, v: w.clear_bits(v, 1), 4, *MISPLACED),
-    window_call("clear_bits", "mask", lambda w, v: w.clear_bits(4, v), 4, NO_MASK),
-    window_call("read_block", "offset", lambda w, v: w.read_block(v, 2), 4, *MISPLACED),
-    window_call("read_block", "count", lambda w, v: w.read_block(0, v), 4, (17, IndexError),
-                (2**61 + 1, OverflowError)),
-    window_call("read_block", "width", lambda w, v: w.read_block(0, 2, width=v), 16, *WIDTHS),
-    window_call("read_fifo", "offset", lambda w, v: w.read_fifo(v, 2), 4, *MISPLACED),
-    window_call("write_block", "offset", lambda w, v: w.write_block(v, [1, 2]), 4, *MISPLACED),
-    window_call("write_block", "values[1]", lambda w, v: w.write_block(0, [1, v]), 4, TOO_WIDE),
-    window_call("write_fifo", "offset", lambda w, v: w.write_fifo(v, [1, 2]), 4, *MISPLACED),
-    window_call("write_fifo", "values[1]", lambda w, v: w.write_fifo(0, [1, v]), 4, TOO_WIDE),
-    window_call("read_block_into", "buffer", lambda w, v: w.read_block_into(0, v), bytearray(8),
-                (bytearray(7), ValueError), kind="writable"),
-    window_call("read_fifo_into", "buffer", lambda w, v: w.read_fifo_into(0, v), bytearray(8),
-                (bytearray(7), ValueError), kind="writable"),
-    window_call("poll", "offset", lambda w, v: w.poll(v, 0, 0, 0), 4, *MISPLACED),
-    window_call("poll", "mask", lambda w, v: w.poll(4, v, 0, 0), 0, NO_MASK),
-    window_call("poll", "value", lambda w, v: w.poll(4, 0, v, 0), 0, NO_MASK),
-    window_call("poll", "timeout", lambda w, v: w.poll(4, 0, 0, v), 0.5, (-1, ValueError),
-                kind="number"),
-    Entry("Register", "offset", "integer", window, lambda w, v: Register(w, v), 4, registers,
-          MISPLACED),
-    Entry("Register", "width", "integer", window, lambda w, v: Register(w, 0, v), 32, registers,
-          WIDTHS),
-    Entry("Register.value", "value", "integer", window,
-          lambda w, v: setattr(Register(w, 4), "value", v), 5, registers, (TOO_WIDE,)),
-    Entry("Field.value", "value", "labelled", window,
-          lambda w, v: setattr(Register(w, 4, fields=[FieldSpec(name="F", lsb=1, width=3)])["F"],
-                               "value", v), 5, registers, ((8, OverflowError),)),
-]  # fmt: skip
-
-ENTRIES = TABLES + WINDOWS
+ENTRIES = [*TABLES, *REGISTERS, *FILTERS, *RINGS, *HASHES, *STREAMS, *SLOTS]
 
 # Results and descriptions: made by calls, not by users.
-WITHOUT_ARGUMENTS = {"Access", "Audit", "BoundMap", "Capability"}
-# Descriptions check themselves when they are made: tests/unit/physics/test_registers.py.
-WITHOUT_ARGUMENTS |= {kind.__name__ for kind in (BlockSpec, FieldSpec, RegisterMap, RegisterSpec)}
+WITHOUT_ARGUMENTS = {
+    *("Access", "Audit", "BoundMap", "Capability", "SeccompCapabilities", "SeccompRule"),
+    *("Checkpoint", "RingStats", "Span", "simd_level"),
+    *("seccomp_capabilities", "syscalls"),
+}

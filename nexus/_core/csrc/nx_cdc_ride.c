@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+/* Many chunks hashed at once while the scan goes on: one lane a chunk. */
 #include "nx_cdc_ride.h"
 
 #if defined(__x86_64__)

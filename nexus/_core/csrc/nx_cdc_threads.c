@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+/* Chunking a large input on several threads, with the cut points of one. */
 #include "nx_cdc.h"
 
 #include <pthread.h>

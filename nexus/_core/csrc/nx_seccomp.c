@@ -395,13 +395,13 @@ static long seccomp_call(unsigned operation, unsigned flags, void *arguments)
 
 int nx_seccomp_install(const nx_cbpf_insn *insns, uint32_t count, uint32_t flags, int *ret_fd)
 {
-    struct sock_filter copy[NX_CBPF_COUNT_MAX];
-    struct sock_fprog program = {.len = (unsigned short)count, .filter = copy};
+    /* The kernel only reads through this pointer, though its type says otherwise. */
+    struct sock_fprog program = {.len = (unsigned short)count,
+                                 .filter = (struct sock_filter *)(uintptr_t)insns};
 
     if (count == 0 || count > NX_CBPF_COUNT_MAX) {
         return NX_EINVAL;
     }
-    memcpy(copy, insns, count * sizeof copy[0]);
     long result = seccomp_call(SECCOMP_SET_MODE_FILTER, flags, &program);
     if (result < 0) {
         return NX_ESYS;

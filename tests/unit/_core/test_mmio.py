@@ -217,6 +217,15 @@ def test_nonsense_window_is_refused(device, arguments, error):
         Mmio.attach(device.fd, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("fd", "error"),
+    [(-1, OverflowError), (1 << 31, OverflowError), ((1 << 31) - 1, OSError), (True, TypeError)],
+)
+def test_descriptor_that_is_none_is_refused(fd, error):
+    with pytest.raises(error):
+        Mmio.attach(fd, 0, 8)
+
+
 def test_constructing_twice_is_refused(device, tmp_path):
     path = tmp_path / "registers"
     path.write_bytes(bytes(64))
@@ -353,7 +362,7 @@ def test_window_in_use_by_another_thread_refuses_to_close(device, window):
     def wait():
         try:
             window.poll(4, 1, 1, 30)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the main thread reports it
             failures.append(error)
 
     thread = threading.Thread(target=wait)

@@ -1,4 +1,4 @@
-"""Rows of the bad-input suite for rings, hashes and chunking; see entry_points."""
+"""Rows of the bad-input suite for rings, hashes and chunking; see entry."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from entry_points import Entry, nothing
+from entry import Entry, nothing
 
 from nexus import physics
-from nexus.physics import Blake3, Chunker, Ring
+from nexus.physics import Blake3, CheckpointSlot, Chunker, Ring
 
 PAGE = 4096
 FD = 201
@@ -47,11 +47,6 @@ def drained(made: Ring, call: Any) -> object:
     return result
 
 
-def given(value: Any) -> Any:
-    """The value, or where None means not given, another one of a wrong type."""
-    return "None" if value is None else value
-
-
 def close(made: Any) -> None:
     made.close()
 
@@ -72,15 +67,15 @@ RINGS = [
           lambda r, v: drained(r, lambda: r.put_array(v, 8)), b"x" * 16, held,
           ((b"x" * 15, ValueError),), close),
     Entry("Ring.put_array", "record_size", "integer", ring,
-          lambda r, v: drained(r, lambda: r.put_array(b"x" * 16, given(v))), 8, held,
+          lambda r, v: drained(r, lambda: r.put_array(b"x" * 16, v)), 8, held,
           ((0, ValueError), (5, ValueError)), close),
     Entry("Ring.get_into", "rows", "writable", ring,
           lambda r, v: r.get_into(v, 8), bytearray(8), held,
           (), close),
     Entry("Ring.reserve", "size", "integer", ring,
           lambda r, v: (s := r.reserve(v)) and s.cancel(), 8, held, ((PAGE, ValueError),), close),
-    Entry("Ring.wait", "timeout", "number", ring, lambda r, v: r.wait(given(v)), 0.0, held,
-          ((-1.0, ValueError),), close),
+    Entry("Ring.wait", "timeout", "number", ring, lambda r, v: r.wait("ever" if v is None else v),
+          0.0, held, ((-1.0, ValueError),), close),
 ]  # fmt: skip
 
 KEY = bytes(range(32))
@@ -150,4 +145,56 @@ STREAMS = [
     Entry("Chunker.digests", "data", "buffer", chunker, lambda c, v: c.digests(v), b"x" * 5000),
     Entry("ChunkStream.update", "data", "buffer", chunker, lambda c, v: c.stream().update(v),
           b"x" * 5000),
+]  # fmt: skip
+
+
+@contextmanager
+def slot() -> Iterator[CheckpointSlot]:
+    """A checkpoint with one save in it."""
+    with CheckpointSlot.create() as made:
+        made.save(b"blob")
+        yield made
+
+
+def stored(made: CheckpointSlot) -> bytes:
+    return b"closed" if made.closed else os.pread(made.fd, 2 * 41288, 0)
+
+
+def saving(parameter: str, good: Any, *special: Any, kind: str = "buffer") -> Entry:
+    """A row of one keyword of `save`."""
+    return Entry("CheckpointSlot.save", parameter, kind, slot,
+                 lambda s, v: s.save(b"x", **{parameter: v}), good, stored, special,
+                 close)  # fmt: skip
+
+
+@contextmanager
+def slot_fd() -> Iterator[int]:
+    """A checkpoint's memory under a number known beforehand."""
+    with CheckpointSlot.create() as made:
+        os.dup2(made.fd, FD)
+        try:
+            yield FD
+        finally:
+            os.close(FD)
+
+
+SLOTS = [
+    Entry("CheckpointSlot.attach", "fd", "integer", slot_fd,
+          lambda _, v: CheckpointSlot.attach(v).close(), FD, special=((2**31 - 1, OSError),)),
+    Entry("CheckpointSlot.save", "blob", "buffer", slot, lambda s, v: s.save(v), b"x" * 32768,
+          stored, ((bytes(32769), ValueError),), close),
+    saving("epoch", 7, (1 << 32, OverflowError), kind="integer"),
+    saving("image", 7, kind="integer"),
+    Entry("CheckpointSlot.save", "stack", "buffer", slot,
+          lambda s, v: s.save(b"x", stack=v if v is not None else 1), bytes(8192), stored,
+          ((bytes(8193), ValueError),), close),
+    Entry("CheckpointSlot.save", "frame", "buffer", slot,
+          lambda s, v: s.save(b"x", frame=v if v is not None else 1), bytes(272), stored,
+          ((bytes(273), ValueError), (bytes(271), ValueError)), close),
+    Entry("CheckpointSlot.restore", "image", "integer", slot, lambda s, v: s.restore(image=v), 0,
+          stored, (), close),
+    Entry("CheckpointSlot.restore", "epoch", "integer", slot, lambda s, v: s.restore(epoch=v), 0,
+          stored, ((1 << 32, OverflowError),), close),
+    Entry("CheckpointSlot.restore", "floor", "integer", slot, lambda s, v: s.restore(floor=v), 0,
+          stored, (), close),
 ]  # fmt: skip
