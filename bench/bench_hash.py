@@ -18,7 +18,7 @@ from nexus.physics import (
 )
 
 BODY = 41256  # what the digest of a checkpoint copy covers
-PEERS = ["blake3", "xxhash", "crc32c", "siphash24"]
+PEERS = ["blake3", "xxhash", "google_crc32c", "siphash24"]
 MISSING: list[str] = []
 BARS = [
     Bar("K2", "blake3 41 KB", "PyPI blake3 41 KB", 1.15),
@@ -68,8 +68,8 @@ def cases() -> Iterator[Case]:
             yield Case(f"PyPI xxhash xxh3 {label}", repeat(module.xxh3_64_intdigest, data))
             yield Case(f"PyPI xxhash xxh64 {label}", repeat(module.xxh64_intdigest, data))
         yield Case(f"crc32c {label}", repeat(crc32c, data))
-        if packages["crc32c"] is not None:
-            yield Case(f"PyPI crc32c {label}", repeat(packages["crc32c"].crc32c, data))
+        if packages["google_crc32c"] is not None:
+            yield Case(f"google-crc32c {label}", repeat(packages["google_crc32c"].value, data))
     key = bytes(16)
     yield Case("siphash24 32 B", repeat(lambda d: siphash24(key, d), bytes(32)))
     if packages["siphash24"] is not None:
