@@ -32,6 +32,7 @@ def sizes(draw):
     return minimum, average, maximum
 
 
+@settings(deadline=None)
 @given(inputs(), sizes(), st.integers(0, 3), st.integers(0, 2**64 - 1), st.data())
 def test_any_split_of_a_stream_gives_the_same_cuts(data, limits, normalization, seed, draw):
     chunker = Chunker(*limits, normalization=normalization, seed=seed)
@@ -49,6 +50,7 @@ def test_any_split_of_a_stream_gives_the_same_cuts(data, limits, normalization, 
     assert ends == expected
 
 
+@settings(deadline=None)
 @given(inputs(), sizes(), st.integers(1, 8))
 def test_digests_are_those_of_the_chunks(data, limits, threads):
     chunker = Chunker(*limits)
@@ -62,8 +64,9 @@ def test_digests_are_those_of_the_chunks(data, limits, threads):
     assert all(lowest <= b - a <= limits[2] for a, b in zip(starts, ends[:-1], strict=False))
 
 
-@settings(max_examples=40)
-@given(inputs(), st.integers(0, 3), st.integers(0, 2**64 - 1))
+# The package takes seeds below 2^63 only.
+@settings(max_examples=40, deadline=None)
+@given(inputs(), st.integers(0, 3), st.integers(0, 2**63 - 1))
 def test_cuts_equal_the_package(data, normalization, seed):
     peer = pytest.importorskip("pyfastcdc")
     other = peer.FastCDC(

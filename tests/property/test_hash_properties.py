@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import google_crc32c
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus.physics import (
@@ -36,6 +36,7 @@ def inputs(draw):
     return (seed * (length // len(seed) + 1))[:length]
 
 
+@settings(deadline=None)
 @given(inputs(), st.integers(0, 300))
 def test_blake3_equals_the_package(data, length):
     peer = pytest.importorskip("blake3")
@@ -43,6 +44,7 @@ def test_blake3_equals_the_package(data, length):
     assert blake3(data, length=length) == peer.blake3(data).digest(length=length)
 
 
+@settings(deadline=None)
 @given(inputs(), st.binary(min_size=32, max_size=32), st.text(max_size=50))
 def test_blake3_modes_equal_the_package(data, key, context):
     peer = pytest.importorskip("blake3")
@@ -51,6 +53,7 @@ def test_blake3_modes_equal_the_package(data, key, context):
     assert blake3_derive_key(context, data) == expected
 
 
+@settings(deadline=None)
 @given(inputs(), st.lists(st.integers(0, 300000), max_size=8))
 @example(bytes(270000), [1024, 2048, 262144])
 def test_any_split_gives_the_same_digest(data, cuts):
@@ -62,11 +65,13 @@ def test_any_split_gives_the_same_digest(data, cuts):
     assert hasher.digest() == blake3(data)
 
 
+@settings(deadline=None)
 @given(st.lists(inputs(), max_size=40))
 def test_many_equals_one_by_one(items):
     assert blake3_many(items) == [blake3(item) for item in items]
 
 
+@settings(deadline=None)
 @given(inputs(), U64)
 def test_xxhash_equals_the_package(data, seed):
     peer = pytest.importorskip("xxhash")
@@ -74,12 +79,14 @@ def test_xxhash_equals_the_package(data, seed):
     assert xxh64(data, seed) == peer.xxh64_intdigest(data, seed)
 
 
+@settings(deadline=None)
 @given(inputs(), st.integers(0, 2**32 - 1), st.integers(0, 300000))
 def test_crc_equals_the_package_and_carries_on(data, value, cut):
     assert crc32c(data, value) == google_crc32c.extend(value, data)
     assert crc32c(data[cut:], crc32c(data[:cut], value)) == crc32c(data, value)
 
 
+@settings(deadline=None)
 @given(inputs(), st.binary(min_size=16, max_size=16))
 def test_siphash_equals_the_package(data, key):
     peer = pytest.importorskip("siphash24")
