@@ -62,9 +62,9 @@ cdef class Mmio(Window):
         size: of the window, in bytes.
         writable: False maps for reading alone, and writes raise DeniedError.
         sync: open with O_SYNC, which makes /dev/mem an uncached mapping.
-        guard: turn a SIGBUS inside the window into FaultError, at about 10 ns an access. The
+        guard: turn a SIGBUS inside the window into FaultError; single accesses cost twice. The
             first guarded window installs a process-wide SIGBUS handler that passes on others.
-        trace: keep the last word on what was done: record up to this many accesses.
+        trace: record up to this many accesses; 0 records none.
 
     Raises:
         AbsentError: /dev/mem or UIO that this host lacks.

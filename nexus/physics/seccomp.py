@@ -225,7 +225,7 @@ class SeccompFilter:
         """The filter of a mask of 64 bytes: bit n % 8 of byte n // 8 allows number n.
 
         It has at most 160 instructions. The shape `tree` compares ranges, which the kernel can
-        evaluate once and cache; `words` tests bits and is never longer than 80, but runs at every
+        evaluate once and cache; `words` tests bits and is never longer than 63, but runs at every
         call. `auto` is the tree where it fits 160.
         """
         chosen = native_machine() if machine is None else machine

@@ -72,7 +72,7 @@ static void test_masks(void)
                                             : word & word >> 8 & word >> 16);
         }
         check_mask(mask, NX_SECCOMP_SHAPE_AUTO, 160);
-        check_mask(mask, NX_SECCOMP_SHAPE_WORDS, 80);
+        check_mask(mask, NX_SECCOMP_SHAPE_WORDS, 63);
         check_mask(mask, NX_SECCOMP_SHAPE_TREE, 1100);
     }
 }

@@ -152,7 +152,7 @@ def test_mask_takes_at_most_160_instructions():
         for shape in ("auto", "words", "tree")
     }
     assert max(lengths["auto"]) <= 160
-    assert max(lengths["words"]) <= 80
+    assert max(lengths["words"]) <= 63
     # A rig that cannot fail would find every tree short as well.
     assert max(lengths["tree"]) > 500
 
