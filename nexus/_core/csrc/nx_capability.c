@@ -178,22 +178,21 @@ static int unlink_entry(nx_capability_table *table, uint32_t index)
 
 /*
  * Releases every descendant of `top`. Goes down to a leaf, releases it, goes on with its sibling or
- * back up to its parent, whose list has then become empty. Each step either descends to a live
- * entry or releases one, so 2 * capacity steps bound a sound table; more means a cycle.
+ * back up to its parent, whose list has then become empty. Each step either takes a child link
+ * away for good or releases a live entry, so even corrupt links end it within 2 * capacity steps.
  */
-static int release_below(nx_capability_table *shared, uint32_t top, uint32_t *count)
+static int release_below(nx_capability_table *shared, uint32_t top)
 {
     /* A copy whose address nothing takes: counters and pointers stay in registers. */
     nx_capability_table local = *shared;
     nx_capability_table *table = &local;
     int result = NX_OK;
-    uint64_t steps_left = 2 * (uint64_t)table->capacity;
     uint32_t at = table->cold[top].child;
     uint32_t parent = top;
 
     table->cold[top].child = NX_CAPABILITY_NONE;
     while (at != NX_CAPABILITY_NONE) {
-        if (at >= table->capacity || table->cold[at].parent != parent || steps_left-- == 0) {
+        if (at >= table->capacity || table->cold[at].parent != parent) {
             result = NX_ECORRUPT;
             break;
         }
@@ -215,7 +214,6 @@ static int release_below(nx_capability_table *shared, uint32_t top, uint32_t *co
             break;
         }
         slot_release(table, at);
-        ++*count;
         if (next != NX_CAPABILITY_NONE) {
             at = next;
         } else if (parent == top) {
@@ -231,21 +229,20 @@ static int release_below(nx_capability_table *shared, uint32_t top, uint32_t *co
 
 int nx_capability_revoke(nx_capability_table *table, uint64_t handle, bool self, uint32_t *ret)
 {
-    uint32_t count = 0;
+    uint32_t live_before = table->live;
     uint32_t top = (uint32_t)handle;
 
     if (live_entry(table, handle) == NULL) {
         return NX_ESTALE;
     }
-    int result = release_below(table, top, &count);
+    int result = release_below(table, top);
     if (self) {
         int unlinked = unlink_entry(table, top);
         slot_release(table, top);
-        count++;
         result = result != NX_OK ? result : unlinked;
     }
     if (result == NX_OK) {
-        *ret = count;
+        *ret = live_before - table->live;
     }
     return result;
 }
