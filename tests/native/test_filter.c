@@ -226,7 +226,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "bench") == 0) {
         return bench();
     }
-    unsigned swaps = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 20000;
+    unsigned swaps = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 100000;
     test_membership(0);
     test_membership(1);
     test_membership(7);
