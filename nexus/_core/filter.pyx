@@ -131,7 +131,7 @@ cdef class CellFilter:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the current table in bytes, at most 24 an id and 200 in all besides."""
+        """Memory of the current table in bytes, at most 24 an id and 320 besides."""
         return self.table().bytes
 
     def check(self, object cell_id) -> bool:
