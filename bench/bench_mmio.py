@@ -6,13 +6,8 @@ import ctypes
 import mmap
 import os
 import struct
-import subprocess
-import sys
-import sysconfig
-import tempfile
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
+from empty_call import empty_call
 from harness import Bar, Case, main
 from peer import PeerProcess
 
@@ -20,29 +15,6 @@ from nexus.physics import FieldSpec, Mmio, Register
 
 SIZE = 4096
 MISSING = []
-
-EMPTY = """
-# cython: language_level=3
-def empty(argument, /):
-    return None
-"""
-
-
-def empty_call():
-    """An empty Cython function of one argument: the least that any call from Python costs."""
-    with tempfile.TemporaryDirectory() as name:
-        source = Path(name) / "empty_call.pyx"
-        source.write_text(EMPTY)
-        subprocess.run([sys.executable, "-m", "cython", "-3", source], check=True)
-        library = source.with_suffix(".so")
-        command = ["cc", "-O2", "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}"]
-        subprocess.run([*command, source.with_suffix(".c"), "-o", library], check=True)
-        spec = spec_from_file_location("empty_call", library)
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.empty
 
 
 def one(function):

@@ -167,10 +167,13 @@ cdef class CapabilityTable:
             raise_code(code, f"cannot derive rights {wanted:#x} from handle {source:#x}")
         return handle
 
-    def check(self, object handle, object rights) -> bool:
+    def check(self, object handle, object rights, /) -> bool:
         """Whether the handle is live and has all of the rights."""
-        return nx_capability_check(
-            &self.table, as_u64(handle), <uint16_t>as_bounded(rights, 0xFFFF))
+        cdef uint64_t number = as_u64(handle)
+        cdef uint64_t wanted = as_u64(rights)
+        if wanted > 0xFFFF:
+            raise OverflowError(f"{wanted} is larger than 65535")
+        return nx_capability_check(&self.table, number, <uint16_t>wanted)
 
     def __contains__(self, object handle):
         return nx_capability_check(&self.table, as_u64(handle), 0)

@@ -208,7 +208,7 @@ _FACILITIES = [
               _call(probe.xdp, "a program was verified and loaded")),
     _Facility("fuse", "NexFS volumes cannot be mounted", "a kernel with CONFIG_FUSE_FS",
               _device("/dev/fuse")),
-    _Facility("kvm", "guest tests run emulated, about ten times slower",
+    _Facility("kvm", "guest tests run emulated, which is much slower",
               "a kernel with CONFIG_KVM, and membership of the kvm group", _device("/dev/kvm")),
     _Facility("dev-mem", "physical registers are out of reach except through UIO or PCI",
               "a kernel with CONFIG_DEVMEM, and root", _device("/dev/mem")),

@@ -69,7 +69,7 @@ def test_wrong_ids_are_refused_and_change_nothing() -> None:
 
 def test_memory_is_bounded() -> None:
     ids = b"".join(i.to_bytes(16, "little") for i in range(1, 5001))
-    assert CellFilter(ids).nbytes <= 24 * 5000 + 200 + 64
+    assert CellFilter(ids).nbytes <= 24 * 5000 + 320
 
 
 @pytest.mark.slow
