@@ -170,10 +170,7 @@ cdef class CapabilityTable:
     def check(self, object handle, object rights, /) -> bool:
         """Whether the handle is live and has all of the rights."""
         cdef uint64_t number = as_u64(handle)
-        cdef uint64_t wanted = as_u64(rights)
-        if wanted > 0xFFFF:
-            raise OverflowError(f"{wanted} is larger than 65535")
-        return nx_capability_check(&self.table, number, <uint16_t>wanted)
+        return nx_capability_check(&self.table, number, <uint16_t>as_bounded(rights, 0xFFFF))
 
     def __contains__(self, object handle):
         return nx_capability_check(&self.table, as_u64(handle), 0)

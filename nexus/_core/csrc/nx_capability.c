@@ -177,49 +177,52 @@ static int unlink_entry(nx_capability_table *table, uint32_t index)
 }
 
 /*
- * Releases every descendant of `top`. Goes down to a leaf, releases it, goes on with its sibling or
- * back up to its parent, whose list has then become empty. Each step either takes a child link
- * away for good or releases a live entry, so even corrupt links end it within 2 * capacity steps.
+ * Releases every descendant of `top`, parents before children. A sibling that must wait for the
+ * children of its elder goes on a stack made of `previous` links, which nothing needs any more.
+ * Each step releases one live entry, so even corrupt links end it within `capacity` steps.
  */
 static int release_below(nx_capability_table *shared, uint32_t top)
 {
     /* A copy whose address nothing takes: counters and pointers stay in registers. */
     nx_capability_table local = *shared;
     nx_capability_table *table = &local;
-    int result = NX_OK;
-    uint32_t at = table->cold[top].child;
+    uint32_t waiting = NX_CAPABILITY_NONE;
     uint32_t parent = top;
+    uint32_t at = table->cold[top].child;
+    int result = NX_OK;
 
     table->cold[top].child = NX_CAPABILITY_NONE;
     while (at != NX_CAPABILITY_NONE) {
-        if (at >= table->capacity || table->cold[at].parent != parent) {
+        if (at >= table->capacity || table->cold[at].parent != parent ||
+            (table->hot[at].generation & 1) == 0) {
             result = NX_ECORRUPT;
             break;
         }
         uint32_t child = table->cold[at].child;
-        if (child != NX_CAPABILITY_NONE) {
-            table->cold[at].child = NX_CAPABILITY_NONE;
-            parent = at;
-            at = child;
-            continue;
-        }
         uint32_t next = table->cold[at].next;
         if (next < table->capacity) {
             /* Siblings lie anywhere; fetch the next while this one is taken apart. */
             __builtin_prefetch(&table->cold[next]);
             __builtin_prefetch(&table->hot[next]);
         }
-        if ((table->hot[at].generation & 1) == 0) {
-            result = NX_ECORRUPT;
-            break;
-        }
         slot_release(table, at);
-        if (next != NX_CAPABILITY_NONE) {
+        if (child == NX_CAPABILITY_NONE) {
             at = next;
-        } else if (parent == top) {
-            at = NX_CAPABILITY_NONE;
         } else {
-            at = parent;
+            if (next != NX_CAPABILITY_NONE) {
+                if (next >= table->capacity || table->cold[next].parent != parent) {
+                    result = NX_ECORRUPT;
+                    break;
+                }
+                table->cold[next].previous = waiting;
+                waiting = next;
+            }
+            parent = at;
+            at = child;
+        }
+        if (at == NX_CAPABILITY_NONE && waiting != NX_CAPABILITY_NONE) {
+            at = waiting;
+            waiting = table->cold[at].previous;
             parent = table->cold[at].parent;
         }
     }
