@@ -31,11 +31,17 @@ NX_INLINE uint64_t hash_id(const nx_filter_table *table, nx_cell_id id)
     return mix(id.low ^ table->key[0], id.high ^ table->key[1]);
 }
 
-/* The two levels use different bits of the hash: the high ones select the bitmap's bit, the low
- * ones, brought up by the rotation, the bucket. */
-NX_INLINE uint64_t bit_of(const nx_filter_table *table, uint64_t hash)
+/* The two levels use different bits of the hash: the high ones select the bitmap's word and the
+ * lowest ones the bits in it, those between, brought up by the rotation, the bucket. */
+NX_INLINE uint64_t word_of(const nx_filter_table *table, uint64_t hash)
 {
-    return scale(hash, table->bit_count);
+    return scale(hash, table->word_count);
+}
+
+NX_INLINE uint64_t bits_of(uint64_t hash)
+{
+    return (uint64_t)1 << (hash & 63) | (uint64_t)1 << (hash >> 6 & 63) |
+           (uint64_t)1 << (hash >> 12 & 63);
 }
 
 NX_INLINE uint64_t bucket_of(const nx_filter_table *table, uint64_t hash)
@@ -43,9 +49,9 @@ NX_INLINE uint64_t bucket_of(const nx_filter_table *table, uint64_t hash)
     return scale(nx_rotl64(hash, 32), table->bucket_count);
 }
 
-NX_INLINE bool bitmap_has(const nx_filter_table *table, uint64_t bit)
+NX_INLINE bool bitmap_has(const nx_filter_table *table, uint64_t word, uint64_t hash)
 {
-    return (table->bitmap[bit >> 6] >> (bit & 63) & 1) != 0;
+    return (bits_of(hash) & ~table->bitmap[word]) == 0;
 }
 
 /* Finds the id's place: its own, or the first free one; a table is never full, so one exists. */
@@ -79,9 +85,8 @@ static int table_fill(nx_filter_table *table, const uint8_t *ids, size_t stride,
             return NX_EINVAL;
         }
         uint64_t hash = hash_id(table, id);
-        uint64_t bit = bit_of(table, hash);
         nx_cell_id *place = find_place(table, bucket_of(table, hash), id);
-        table->bitmap[bit >> 6] |= (uint64_t)1 << (bit & 63);
+        table->bitmap[word_of(table, hash)] |= bits_of(hash);
         table->count += (place->low | place->high) == 0;
         *place = id;
     }
@@ -116,7 +121,7 @@ int nx_filter_table_create(const uint8_t *ids, size_t stride, size_t count, cons
     nx_filter_table *table = (nx_filter_table *)memory;
     *table = (nx_filter_table){
         .key = {key[0], key[1]},
-        .bit_count = words * 64,
+        .word_count = words,
         .bucket_count = buckets,
         .buckets = (nx_filter_bucket *)(memory + header),
         .bitmap = (uint64_t *)(memory + header + body),
@@ -141,14 +146,15 @@ bool nx_filter_table_has(const nx_filter_table *table, const uint8_t *at)
     nx_cell_id id = load_id(at);
     uint64_t hash = hash_id(table, id);
 
-    return bitmap_has(table, bit_of(table, hash)) && bucket_has(table, bucket_of(table, hash), id);
+    return bitmap_has(table, word_of(table, hash), hash) &&
+           bucket_has(table, bucket_of(table, hash), id);
 }
 
 uint64_t nx_filter_table_batch(const nx_filter_table *table, const uint8_t *ids, size_t stride,
                                size_t count)
 {
     uint64_t hashes[NX_FILTER_BATCH];
-    uint64_t bits[NX_FILTER_BATCH];
+    uint64_t places[NX_FILTER_BATCH]; /* word of the bitmap, then bucket */
     uint8_t survivors[NX_FILTER_BATCH];
     unsigned survivor_count = 0;
     uint64_t verdict = 0;
@@ -156,21 +162,21 @@ uint64_t nx_filter_table_batch(const nx_filter_table *table, const uint8_t *ids,
     NX_ASSERT(count <= NX_FILTER_BATCH);
     for (size_t i = 0; i < count; i++) {
         hashes[i] = hash_id(table, load_id(ids + i * stride));
-        bits[i] = bit_of(table, hashes[i]);
-        __builtin_prefetch(&table->bitmap[bits[i] >> 6]);
+        places[i] = word_of(table, hashes[i]);
+        __builtin_prefetch(&table->bitmap[places[i]]);
     }
     for (size_t i = 0; i < count; i++) {
         survivors[survivor_count] = (uint8_t)i;
-        survivor_count += bitmap_has(table, bits[i]);
+        survivor_count += bitmap_has(table, places[i], hashes[i]);
     }
     for (unsigned i = 0; i < survivor_count; i++) {
         uint64_t bucket = bucket_of(table, hashes[survivors[i]]);
-        bits[i] = bucket;
+        places[i] = bucket;
         __builtin_prefetch(&table->buckets[bucket]);
     }
     for (unsigned i = 0; i < survivor_count; i++) {
         size_t at = survivors[i];
-        verdict |= (uint64_t)bucket_has(table, bits[i], load_id(ids + at * stride)) << at;
+        verdict |= (uint64_t)bucket_has(table, places[i], load_id(ids + at * stride)) << at;
     }
     return verdict;
 }

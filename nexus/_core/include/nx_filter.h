@@ -4,11 +4,12 @@
  *
  * A 16-byte id is mixed to 64 bits by one 64x64->128 multiplication with a secret key (the form of
  * wyhash's `mum`). A CellID is itself the output of SipHash, so the key's only task is to keep
- * strangers from choosing ids that collide here. Level 1 is a bitmap with 16 bits per id, which
- * sends away about 15 of 16 strangers after one memory access. Level 2 is exact: buckets of one
- * cache line with four ids, overflowing into the next bucket, about three quarters full.
- * A batch of 64 prefetches all its bitmap words, then all buckets that survived, so that the
- * accesses to memory overlap.
+ * strangers from choosing ids that collide here. Level 1 is a bitmap with 16 bits per id, in
+ * which an id sets three bits of one word (a Bloom filter blocked by words: Putze, Sanders and
+ * Singler, ACM JEA 14, 2009): it sends away about 99 of 100 strangers after one memory access.
+ * Level 2 is exact: buckets of one cache line with four ids, overflowing into the next bucket,
+ * about three quarters full. A batch of 64 prefetches all its bitmap words, then all buckets that
+ * survived, so that the accesses to memory overlap.
  *
  * A table never changes once built. A filter publishes one table by a pointer; a reader announces
  * the epoch in which it read the pointer, and a replaced table is freed when every reader has left
@@ -45,7 +46,7 @@ NX_STATIC_ASSERT(sizeof(nx_filter_bucket) == NX_CACHE_LINE, "a bucket is one cac
 
 typedef struct nx_filter_table {
     uint64_t key[2];
-    uint64_t bit_count;
+    uint64_t word_count; /* of the bitmap */
     uint64_t bucket_count;
     uint64_t *bitmap;
     nx_filter_bucket *buckets;
