@@ -128,3 +128,29 @@ class ReplayError(LocalError, AssertionError):
     """An access differs from the next one that a replayed trace expects."""
 
     code = "NX-MIO-001"
+
+
+class ManifestError(LocalError, ValueError):
+    """A manifest says what it cannot say."""
+
+    code = "NX-MAN-001"
+
+
+class PledgeError(LocalError, ValueError):
+    """A promise that does not exist, or that contradicts another."""
+
+    code = "NX-PLG-001"
+
+
+class UnenforceableError(FaultError):
+    """This host cannot enforce what the policy asks for."""
+
+    code = "NX-POL-001"
+    exit_code = 40
+
+
+class StartError(FaultError, OSError):
+    """The supervisor could not start a fiber."""
+
+    code = "NX-RUN-001"
+    exit_code = 125

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What a fiber does to itself between clone and execve, each step irrevocable: session, directory,
+ * limits, privileges, Landlock, filter, image. Runs in its parent's memory, so it touches nothing
+ * but its own stack, the shared page and the filter's two gate constants.
+ */
+#include "nx_l0.h"
+
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <string.h>
+
+#define EEXIST_     17
+#define EINVAL_     22
+#define GATE_BITS   38 /* the smallest user address space: riscv64 Sv39 */
+#define GATE_TRIES  16
+#define PAGE_SIZE_  4096u
+#define SIG_SETMASK 2
+#define AT_EMPTY_   0x1000
+
+static const nx_bkdl_section *section(const nx_l0_fiber *fiber, uint32_t type)
+{
+    return &fiber->plan.manifest.sections[type];
+}
+
+static bool set_limits(nx_l0_fiber *fiber)
+{
+    const nx_bkdl_section *limits = section(fiber, NX_BKDL_LIMITS);
+
+    for (uint32_t i = 0; i < limits->count; i++) {
+        nx_bkdl_limit limit;
+        memcpy(&limit, limits->data + i * sizeof limit, sizeof limit);
+        uint64_t values[2] = {limit.soft, limit.hard};
+        nx_l0_enter(fiber, NX_STAGE_LIMITS, i);
+        if (!nx_l0_ok(fiber, nx_sys(__NR_prlimit64, 0, limit.resource, values, NULL))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* No capability is left, nor can an executed file bring one back. */
+static bool drop_privileges(nx_l0_fiber *fiber)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct held[2];
+    struct __user_cap_data_struct none[2] = {0};
+
+    nx_l0_enter(fiber, NX_STAGE_PRIVILEGES, 0);
+    if (!nx_l0_ok(fiber, nx_sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) ||
+        !nx_l0_ok(fiber, nx_sys(__NR_capget, &header, held))) {
+        return false;
+    }
+    if ((held[0].effective >> CAP_SETPCAP & 1) != 0) {
+        for (uint32_t capability = 0; capability < 64; capability++) {
+            long result = nx_sys(__NR_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0);
+            if (result == -EINVAL_) {
+                break; /* the first number that this kernel does not know */
+            }
+            nx_l0_enter(fiber, NX_STAGE_PRIVILEGES, capability);
+            if (!nx_l0_ok(fiber, result)) {
+                return false;
+            }
+        }
+    }
+    header.pid = 0;
+    return nx_l0_ok(fiber, nx_sys(__NR_capset, &header, none));
+}
+
+static long landlock_rule(const nx_l0_fiber *fiber, int ruleset, const nx_bkdl_landlock_rule *rule)
+{
+    struct __attribute__((packed)) {
+        uint64_t access;
+        int32_t parent;
+    } beneath = {.access = rule->access};
+    uint64_t port[2] = {rule->access, rule->target};
+
+    if (rule->kind == NX_LANDLOCK_PORT) {
+        return nx_sys(__NR_landlock_add_rule, ruleset, 2, port, 0);
+    }
+    const char *path = nx_bkdl_string(section(fiber, NX_BKDL_STRINGS), rule->target);
+    long opened = nx_sys(__NR_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC);
+    if (opened < 0) {
+        return opened;
+    }
+    beneath.parent = (int32_t)opened;
+    long result = nx_sys(__NR_landlock_add_rule, ruleset, 1, &beneath, 0);
+    (void)nx_sys(__NR_close, opened);
+    return result;
+}
+
+static bool apply_landlock(nx_l0_fiber *fiber)
+{
+    const nx_bkdl_section *rules = section(fiber, NX_BKDL_LANDLOCK);
+    nx_bkdl_landlock handled;
+
+    if (rules->data == NULL) {
+        return true;
+    }
+    nx_l0_enter(fiber, NX_STAGE_LANDLOCK, NX_BKDL_NONE);
+    memcpy(&handled, rules->data, sizeof handled);
+    /* Older kernels take the shorter forms only. */
+    size_t size = handled.scopes != 0 ? 24 : handled.network != 0 ? 16 : 8;
+    long ruleset = nx_sys(__NR_landlock_create_ruleset, &handled, size, 0);
+    if (!nx_l0_ok(fiber, ruleset)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < rules->count; i++) {
+        nx_bkdl_landlock_rule rule;
+        memcpy(&rule, rules->data + sizeof handled + i * sizeof rule, sizeof rule);
+        nx_l0_enter(fiber, NX_STAGE_LANDLOCK, i);
+        if (!nx_l0_ok(fiber, landlock_rule(fiber, (int)ruleset, &rule))) {
+            return false;
+        }
+    }
+    nx_l0_enter(fiber, NX_STAGE_LANDLOCK, NX_BKDL_NONE);
+    return nx_l0_ok(fiber, nx_sys(__NR_landlock_restrict_self, ruleset, 0));
+}
+
+/* Maps an empty string at a random address; the filter lets execveat pass with this alone. */
+static long open_gate(nx_cbpf_insn *compare)
+{
+    long mapped = -EEXIST_;
+
+    for (int i = 0; i < GATE_TRIES && mapped < 0; i++) {
+        uint64_t random = 0;
+        long got = nx_sys(__NR_getrandom, &random, sizeof random, 0);
+        if (got != (long)sizeof random) {
+            return got < 0 ? got : -EINVAL_;
+        }
+        uint64_t address = random & (((uint64_t)1 << GATE_BITS) - 1);
+        uint64_t page = address & ~(uint64_t)(PAGE_SIZE_ - 1);
+        mapped = nx_sys(__NR_mmap, page, PAGE_SIZE_, 1 /* PROT_READ */,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (mapped >= 0) {
+            compare[0].k = (uint32_t)address;
+            compare[2].k = (uint32_t)(address >> 32);
+            return (long)address;
+        }
+    }
+    return mapped;
+}
+
+/* Installs the filter; `*path` is what execveat must be called with. */
+static bool apply_filter(nx_l0_fiber *fiber, const char **path)
+{
+    const nx_bkdl_section *filter = section(fiber, NX_BKDL_FILTER);
+    uint32_t gate = nx_bkdl_policy_of(&fiber->plan.manifest)->gate;
+    struct {
+        uint16_t count;
+        nx_cbpf_insn *insns;
+    } program = {(uint16_t)filter->count, (nx_cbpf_insn *)(uintptr_t)filter->data};
+
+    *path = "";
+    if (filter->data == NULL) {
+        return true;
+    }
+    nx_l0_enter(fiber, NX_STAGE_FILTER, 0);
+    if (gate != NX_BKDL_NONE) {
+        long address = open_gate(&program.insns[gate]);
+        if (!nx_l0_ok(fiber, address)) {
+            return false;
+        }
+        fiber->gate = (uint64_t)address;
+        *path = (const char *)address;
+    }
+    return nx_l0_ok(fiber, nx_sys(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+}
+
+static bool narrow(nx_l0_fiber *fiber)
+{
+    const nx_bkdl_section *directory = section(fiber, NX_BKDL_DIRECTORY);
+
+    if ((nx_bkdl_policy_of(&fiber->plan.manifest)->flags & NX_POLICY_SESSION) != 0) {
+        nx_l0_enter(fiber, NX_STAGE_SESSION, 0);
+        if (!nx_l0_ok(fiber, nx_sys0(__NR_setsid))) {
+            return false;
+        }
+    }
+    if (directory->data != NULL) {
+        nx_l0_enter(fiber, NX_STAGE_DIRECTORY, 0);
+        if (!nx_l0_ok(fiber, nx_sys(__NR_chdir, directory->data))) {
+            return false;
+        }
+    }
+    return set_limits(fiber) && drop_privileges(fiber) && apply_landlock(fiber);
+}
+
+void nx_l0_become_fiber(nx_l0_fiber *fiber)
+{
+    uint64_t nothing = 0;
+    const char *path;
+
+    if (narrow(fiber)) {
+        (void)nx_sys(__NR_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC);
+        (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
+        if (apply_filter(fiber, &path)) {
+            nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
+            (void)nx_l0_ok(fiber, nx_sys(__NR_execveat, fiber->plan.image->descriptor, path,
+                                         fiber->arguments, fiber->environment, AT_EMPTY_));
+        }
+    }
+    nx_l0_exit(NX_L0_EXIT_FAILED);
+}

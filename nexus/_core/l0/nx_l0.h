@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * nexus-l0, the supervisor: a static program without a C library that starts a fiber confined as
+ * its manifest says, watches it, and starts it again.
+ *
+ * Processes. L0 reads a plan (docs/spec/bkdl.md) from a sealed memfd and becomes the parent of
+ * everything. A fiber with namespaces of its own has a *warden* above it: process 1 of the pid
+ * namespace, a copy of L0 that builds the mounts, starts the fiber, reaps orphans and leaves when
+ * the fiber is gone, which takes everything else in the namespace with it. The warden shares L0's
+ * table of descriptors, so that L0 can signal the fiber itself through a pidfd. A fiber without
+ * them is L0's own child. The fiber itself starts in its parent's memory (CLONE_VM | CLONE_VFORK),
+ * narrows itself and executes its image: no page table is copied.
+ *
+ * What a child does until execve it reports in `nx_l0_shared`: the stage it is in, and the error
+ * it met there. No stage is skipped: what cannot be enforced ends the start.
+ *
+ * Nothing is allocated after the plan is mapped, and no signal handler runs: signals are blocked
+ * and read from a descriptor.
+ */
+#ifndef NX_L0_H
+#define NX_L0_H
+
+#include "nx_bkdl.h"
+#include "nx_sys.h"
+
+#define NX_L0_EXIT_FAILED 125
+#define NX_L0_MOUNTS_MAX  256u
+#define NX_L0_STRINGS_MAX 4096u
+#define NX_L0_STACK_SIZE  (64u * 1024)
+
+/* Stages of a start, in order; the name of each is in stage.c and part of error messages. */
+typedef enum {
+    NX_STAGE_NONE = 0,
+    NX_STAGE_IMAGE,
+    NX_STAGE_CLONE,
+    NX_STAGE_LIFELINE,
+    NX_STAGE_IDENTITY,
+    NX_STAGE_MOUNT_SOURCE,
+    NX_STAGE_MOUNT_ROOT,
+    NX_STAGE_MOUNT_TARGET,
+    NX_STAGE_NETWORK,
+    NX_STAGE_FIBER_CLONE,
+    NX_STAGE_SESSION,
+    NX_STAGE_DIRECTORY,
+    NX_STAGE_LIMITS,
+    NX_STAGE_PRIVILEGES,
+    NX_STAGE_LANDLOCK,
+    NX_STAGE_FILTER,
+    NX_STAGE_EXECUTE,
+    NX_STAGE_RUNNING,
+} nx_l0_stage;
+
+/* Written by children, read by L0; a page of its own that fork does not copy. */
+typedef struct nx_l0_shared {
+    uint32_t stage;
+    int32_t error;   /* errno of the stage that failed, or 0 */
+    uint32_t index;  /* of the mount, limit or rule it was at */
+    uint32_t mapped; /* futex: 1 when L0 has written the warden's id maps */
+    int32_t pidfd;   /* of the fiber, in the table of descriptors that L0 and wardens share */
+    int32_t ended;   /* 1: `status` is the fiber's wait status */
+    int32_t status;
+} nx_l0_shared;
+
+typedef struct nx_l0_fiber {
+    nx_plan plan;
+    nx_l0_shared *shared;
+    const char **arguments; /* NULL-terminated */
+    const char **environment;
+    uint64_t gate;    /* address of the exec gate, or 0 */
+    int32_t lifeline; /* pidfd of L0: readable when L0 is gone */
+    int32_t pid;      /* L0's child: the fiber or its warden */
+    int32_t pidfd;
+    uint32_t starts;
+} nx_l0_fiber;
+
+typedef struct nx_l0_digits {
+    char text[24];
+} nx_l0_digits;
+
+/* The program: parses its words, runs a plan, returns the exit status. */
+int nx_l0_main(int count, const char *const *words);
+
+__attribute__((noreturn)) void nx_l0_exit(int status);
+const char *nx_l0_decimal(nx_l0_digits *ret, uint64_t number);
+
+/* Joins the parts to one string; the caller knows that it fits. */
+void nx_l0_join(char *ret, const char *const *parts, size_t count);
+
+/* Writes the parts to stderr in one call. */
+void nx_l0_say(const char *const *parts, size_t count);
+#define NX_L0_SAY(...)                                                                             \
+    nx_l0_say((const char *const[]){__VA_ARGS__},                                                  \
+              sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+const char *nx_l0_stage_name(uint32_t stage);
+
+/* Records the stage about to be tried, and what became of it: false when `result` is an error. */
+NX_INLINE void nx_l0_enter(nx_l0_fiber *fiber, nx_l0_stage stage, uint32_t index)
+{
+    fiber->shared->stage = stage;
+    fiber->shared->index = index;
+}
+
+NX_INLINE bool nx_l0_ok(nx_l0_fiber *fiber, long result)
+{
+    if (NX_UNLIKELY(result < 0)) {
+        fiber->shared->error = (int32_t)-result;
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Starts `run(fiber)` in a child with the given CLONE_* flags, on a stack of its own; with
+ * CLONE_VM | CLONE_VFORK it returns when the child has executed or ended. The pidfd goes to
+ * `*pidfd` with CLONE_PIDFD. Returns the child's pid or a negative errno.
+ */
+long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber, void *stack,
+                 int32_t *pidfd);
+
+/* Starts the fiber, with its warden if it has namespaces; false with the stage in `shared`. */
+bool nx_l0_start_fiber(nx_l0_fiber *fiber);
+
+/* The child of a start: narrows itself and executes; never returns. */
+__attribute__((noreturn)) void nx_l0_become_fiber(nx_l0_fiber *fiber);
+
+/* Builds the mount namespace of the manifest and makes it the root; false on failure. */
+bool nx_l0_build_mounts(nx_l0_fiber *fiber);
+
+/* Runs the fiber as its restart policy says; the exit status of the whole run. */
+int nx_l0_supervise(nx_l0_fiber *fiber);
+
+#endif

@@ -1,0 +1,425 @@
+"""BKDL, the binary manifest that the supervisor reads: values, encoding, decoding.
+
+The format is docs/spec/bkdl.md. `encode` and `decode` are inverses; `decode` refuses whatever the
+supervisor would refuse. Names of files are kept as `str` with surrogate escapes, so that any path
+that Linux has goes through.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nexus.errors import ManifestError
+
+__all__ = [
+    "NONE",
+    "PLAN_IMAGE",
+    "PLAN_MANIFEST",
+    "PLAN_REPORT",
+    "Descriptor",
+    "Landlock",
+    "LandlockRule",
+    "Limit",
+    "Manifest",
+    "Mount",
+    "Policy",
+    "decode",
+    "encode",
+    "encode_plan",
+]
+
+MAGIC = 0x4E585553
+VERSION = 1
+NONE = 0xFFFFFFFF
+SIZE_MAX = 1 << 20
+DESCRIPTORS_MAX = 64
+STRINGS_MAX = 4096
+FILTER_MAX = 4096
+NAME_MAX = 63
+
+_HEADER = struct.Struct("<IHH64s32sHIQ")
+_DESCRIPTOR = struct.Struct("<BBHQ")
+_SECTION = struct.Struct("<HHI")
+_POLICY = struct.Struct("<5Q14I")
+_MOUNT = struct.Struct("<HHIIIII")
+_LANDLOCK = struct.Struct("<QQQ")
+_RULE = struct.Struct("<QIIQ")
+_LIMIT = struct.Struct("<IIQQ")
+_IMAGE = struct.Struct("<iI32s")
+_REPORT = struct.Struct("<iI")
+
+_SIGNED, _SECTIONS = 1, 2
+(
+    _NAME,
+    _PROGRAM,
+    _ARGUMENTS,
+    _ENVIRONMENT,
+    _DIRECTORY,
+    _POLICY_TYPE,
+    _FILTER,
+    _LANDLOCK_TYPE,
+    _MOUNTS,
+    _STRINGS,
+    _LIMITS,
+) = range(1, 12)
+PLAN_MANIFEST, PLAN_IMAGE, PLAN_REPORT = 256, 257, 258
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """An initial capability: type 0 to 6, rights as bits, SipHash of the resource's name."""
+
+    type: int
+    rights: int
+    resource: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The fixed part; every field as docs/spec/bkdl.md names it."""
+
+    pledge: int = 0
+    promises: int = 0
+    budget_ns: int = 0
+    namespaces: int = 0
+    flags: int = 0
+    restart: int = 0
+    intensity: int = 0
+    period_ms: int = 0
+    delay_ms: int = 0
+    disposition: int = 0
+    tier: int = 2
+    survivability: int = 7
+    user: int = 0
+    group: int = 0
+    gate: int = NONE
+    grace_ms: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One step in the building of the fiber's file tree."""
+
+    kind: int
+    target: str
+    source: str | None = None
+    attributes: int = 0
+    mode: int = 0
+    optional: bool = False
+
+    BIND, BIND_ALONE, TMPFS, PROC, DIRECTORY, SYMLINK, FILE, DEVPTS, MQUEUE = range(1, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class LandlockRule:
+    """Rights below a path, or on a TCP port."""
+
+    access: int
+    target: str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Landlock:
+    """What Landlock takes charge of, and what it lets through."""
+
+    files: int
+    network: int
+    scopes: int
+    rules: tuple[LandlockRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A resource limit of prlimit(2)."""
+
+    resource: int
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A fiber as the supervisor sees it."""
+
+    name: str
+    program: str
+    arguments: tuple[str, ...]
+    environment: tuple[str, ...] = ()
+    directory: str | None = None
+    policy: Policy = field(default_factory=Policy)
+    filter: bytes = b""
+    landlock: Landlock | None = None
+    mounts: tuple[Mount, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    capabilities: tuple[Descriptor, ...] = ()
+    entry: int = 0
+
+
+def _text(value: str, what: str) -> bytes:
+    raw = os.fsencode(value)
+    if b"\0" in raw:
+        raise ManifestError(f"{what} {value!r} contains a zero byte")
+    return raw + b"\0"
+
+
+def _section(kind: int, count: int, payload: bytes) -> bytes:
+    if count > 0xFFFF:
+        raise ManifestError(f"section {kind} has {count} elements, the most is 65535")
+    return _SECTION.pack(kind, count, len(payload)) + payload + bytes(-len(payload) % 8)
+
+
+def _strings(kind: int, values: Sequence[str], what: str) -> bytes:
+    if len(values) > STRINGS_MAX:
+        raise ManifestError(f"{len(values)} {what}s are given, the most is {STRINGS_MAX}")
+    return _section(kind, len(values), b"".join(_text(value, what) for value in values))
+
+
+class _Table:
+    """The strings that sections refer to, each once."""
+
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+
+    def add(self, value: str | None) -> int:
+        return NONE if value is None else self.index.setdefault(value, len(self.index))
+
+
+def _policy_bytes(policy: Policy) -> bytes:
+    values = [getattr(policy, name) for name in Policy.__slots__]
+    try:
+        return _POLICY.pack(*values[:5], *values[5:], 0, 0, 0)
+    except struct.error as error:
+        raise ManifestError(f"a field of the policy is out of range: {error}") from None
+
+
+def _rule_sections(manifest: Manifest, table: _Table) -> bytes:
+    out = b""
+    if manifest.landlock is not None:
+        landlock = manifest.landlock
+        rules = b"".join(
+            _RULE.pack(rule.access, 0, table.add(rule.target), 0)
+            if isinstance(rule.target, str)
+            else _RULE.pack(rule.access, 1, rule.target, 0)
+            for rule in landlock.rules
+        )
+        head = _LANDLOCK.pack(landlock.files, landlock.network, landlock.scopes)
+        out += _section(_LANDLOCK_TYPE, len(landlock.rules), head + rules)
+    if manifest.mounts:
+        mounts = b"".join(
+            _MOUNT.pack(
+                one.kind,
+                0,
+                one.attributes,
+                table.add(one.source),
+                table.add(one.target),
+                one.mode,
+                one.optional,
+            )
+            for one in manifest.mounts
+        )
+        out += _section(_MOUNTS, len(manifest.mounts), mounts)
+    return out
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of an unsigned manifest.
+
+    Raises:
+        ManifestError: a value that the format cannot hold.
+    """
+    if not 1 <= len(os.fsencode(manifest.name)) <= NAME_MAX:
+        raise ManifestError(f"a name has 1 to {NAME_MAX} bytes, not {manifest.name!r}")
+    if not manifest.program.startswith("/"):
+        raise ManifestError(f"the program {manifest.program!r} is not an absolute path")
+    if len(manifest.capabilities) > DESCRIPTORS_MAX:
+        raise ManifestError(
+            f"{len(manifest.capabilities)} capabilities are given, the most is {DESCRIPTORS_MAX}"
+        )
+    table = _Table()
+    out = _section(_NAME, 1, _text(manifest.name, "name"))
+    out += _section(_PROGRAM, 1, _text(manifest.program, "program"))
+    out += _strings(_ARGUMENTS, manifest.arguments, "argument")
+    out += _strings(_ENVIRONMENT, manifest.environment, "variable")
+    if manifest.directory is not None:
+        out += _section(_DIRECTORY, 1, _text(manifest.directory, "directory"))
+    out += _section(_POLICY_TYPE, 1, _policy_bytes(manifest.policy))
+    if manifest.filter:
+        out += _section(_FILTER, len(manifest.filter) // 8, manifest.filter)
+    out += _rule_sections(manifest, table)
+    if table.index:
+        out += _strings(_STRINGS, list(table.index), "string")
+    if manifest.limits:
+        limits = (_LIMIT.pack(one.resource, 0, one.soft, one.hard) for one in manifest.limits)
+        out += _section(_LIMITS, len(manifest.limits), b"".join(limits))
+    descriptors = b"".join(
+        _DESCRIPTOR.pack(one.type, one.rights, 0, one.resource) for one in manifest.capabilities
+    )
+    head = _HEADER.pack(
+        MAGIC, VERSION, _SECTIONS, b"", b"", len(manifest.capabilities), len(out), manifest.entry
+    )
+    head += descriptors
+    whole = head + bytes(-len(head) % 8) + out
+    if len(whole) > SIZE_MAX:
+        raise ManifestError(f"the manifest has {len(whole)} bytes, the most is {SIZE_MAX}")
+    return whole
+
+
+def _split(data: memoryview, first: int, last: int) -> dict[int, tuple[int, memoryview]]:
+    found: dict[int, tuple[int, memoryview]] = {}
+    at = 0
+    while at < len(data):
+        if len(data) - at < _SECTION.size:
+            raise ManifestError("a section is cut off")
+        kind, count, size = _SECTION.unpack_from(data, at)
+        at += _SECTION.size
+        end = at + size + -size % 8
+        if not first <= kind <= last or kind in found or end > len(data):
+            raise ManifestError(f"section {kind} at byte {at - _SECTION.size} is not allowed there")
+        if any(data[at + size : end]):
+            raise ManifestError(f"section {kind} is not padded with zeros")
+        found[kind] = count, data[at : at + size]
+        at = end
+    return found
+
+
+def _unstrings(section: tuple[int, memoryview] | None, what: str) -> tuple[str, ...]:
+    if section is None:
+        return ()
+    count, payload = section
+    raw = bytes(payload)
+    parts = raw.split(b"\0")
+    if parts.pop() != b"" or len(parts) != count or count > STRINGS_MAX:
+        raise ManifestError(f"the {what}s are not {count} whole strings")
+    return tuple(os.fsdecode(part) for part in parts)
+
+
+def _unstring(section: tuple[int, memoryview] | None, what: str) -> str:
+    values = _unstrings(section, what)
+    if len(values) != 1:
+        raise ManifestError(f"the manifest must have one {what}")
+    return values[0]
+
+
+def _elements(
+    section: tuple[int, memoryview] | None, form: struct.Struct, skip: int = 0
+) -> Iterable[tuple[int, ...]]:
+    if section is None:
+        return []
+    count, payload = section
+    if len(payload) != skip + count * form.size:
+        raise ManifestError(f"a section of {len(payload)} bytes does not hold {count} elements")
+    return form.iter_unpack(payload[skip:])
+
+
+def _pick(strings: tuple[str, ...], index: int) -> str | None:
+    if index == NONE:
+        return None
+    if index >= len(strings):
+        raise ManifestError(f"string {index} is referred to, there are {len(strings)}")
+    return strings[index]
+
+
+def _unpolicy(section: tuple[int, memoryview] | None) -> Policy:
+    if section is None or len(section[1]) != _POLICY.size:
+        raise ManifestError("the manifest must have one policy of 96 bytes")
+    values = _POLICY.unpack(section[1])
+    policy = Policy(*values[:16])
+    if any(values[16:]) or policy.restart > 2 or policy.disposition > 2 or policy.tier > 3:
+        raise ManifestError("a field of the policy has no meaning")
+    return policy
+
+
+def _unlandlock(
+    section: tuple[int, memoryview] | None, strings: tuple[str, ...]
+) -> Landlock | None:
+    if section is None:
+        return None
+    if len(section[1]) < _LANDLOCK.size:
+        raise ManifestError("the Landlock section is cut off")
+    rules = []
+    for access, kind, target, zero in _elements(section, _RULE, _LANDLOCK.size):
+        path = _pick(strings, target) if kind == 0 else None
+        if zero or kind > 1 or (kind == 0 and path is None) or (kind == 1 and target > 0xFFFF):
+            raise ManifestError("a Landlock rule has no meaning")
+        rules.append(LandlockRule(access, target if path is None else path))
+    return Landlock(*_LANDLOCK.unpack_from(section[1]), tuple(rules))
+
+
+def _unmounts(
+    section: tuple[int, memoryview] | None, strings: tuple[str, ...]
+) -> Iterable[Mount]:
+    for kind, zero, attributes, source, target, mode, flags in _elements(section, _MOUNT):
+        place, origin = _pick(strings, target), _pick(strings, source)
+        sourced = kind in (Mount.BIND, Mount.BIND_ALONE, Mount.SYMLINK, Mount.FILE)
+        if zero or flags > 1 or not 1 <= kind <= Mount.MQUEUE or place is None:
+            raise ManifestError("a mount has no meaning")
+        if sourced != (origin is not None):
+            raise ManifestError(f"a mount at {place} has a wrong source")
+        yield Mount(kind, place, origin, attributes, mode, bool(flags))
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest that bytes hold; the signature is not looked at.
+
+    Raises:
+        ManifestError: what the specification does not allow.
+    """
+    if not _HEADER.size <= len(data) <= SIZE_MAX:
+        raise ManifestError(f"a manifest has {_HEADER.size} to {SIZE_MAX} bytes, not {len(data)}")
+    magic, version, flags, _, _, count, size, entry = _HEADER.unpack_from(data)
+    start = _HEADER.size + count * _DESCRIPTOR.size
+    start += -start % 8
+    if magic != MAGIC or version != VERSION or flags & ~3 or count > DESCRIPTORS_MAX:
+        raise ManifestError("these bytes are no manifest of version 1")
+    if start + size != len(data) or size % 8 or bool(size) != bool(flags & _SECTIONS):
+        raise ManifestError("the sizes in the header do not add up")
+    found = _split(memoryview(data)[start:], _NAME, _LIMITS)
+    capabilities = []
+    for i in range(count):
+        kind, rights, zero, name = _DESCRIPTOR.unpack_from(data, _HEADER.size + i * 12)
+        if kind > 6 or zero:
+            raise ManifestError(f"capability {i} has no meaning")
+        capabilities.append(Descriptor(kind, rights, name))
+    strings = _unstrings(found.get(_STRINGS), "string")
+    instructions = found.get(_FILTER, (0, memoryview(b"")))
+    if len(instructions[1]) != instructions[0] * 8 or instructions[0] > FILTER_MAX:
+        raise ManifestError("the filter is not whole instructions")
+    return Manifest(
+        name=_unstring(found.get(_NAME), "name"),
+        program=_unstring(found.get(_PROGRAM), "program"),
+        arguments=_unstrings(found.get(_ARGUMENTS), "argument"),
+        environment=_unstrings(found.get(_ENVIRONMENT), "variable"),
+        directory=_unstring(found[_DIRECTORY], "directory") if _DIRECTORY in found else None,
+        policy=_unpolicy(found.get(_POLICY_TYPE)),
+        filter=bytes(instructions[1]),
+        landlock=_unlandlock(found.get(_LANDLOCK_TYPE), strings),
+        mounts=tuple(_unmounts(found.get(_MOUNTS), strings)),
+        limits=tuple(
+            Limit(resource, soft, hard)
+            for resource, _, soft, hard in _elements(found.get(_LIMITS), _LIMIT)
+        ),
+        capabilities=tuple(capabilities),
+        entry=entry,
+    )
+
+
+def encode_plan(
+    manifest: Manifest, *, image: int, digest: bytes | None, report: int | None
+) -> bytes:
+    """What the supervisor is started with.
+
+    Args:
+        manifest: the fiber.
+        image: descriptor of the program.
+        digest: BLAKE3 of the image, checked before every start; None checks nothing.
+        report: descriptor that receives events, or None.
+    """
+    out = _section(PLAN_MANIFEST, 1, encode(manifest))
+    packed = _IMAGE.pack(image, digest is not None, digest or bytes(32))
+    out += _section(PLAN_IMAGE, 1, packed)
+    if report is not None:
+        out += _section(PLAN_REPORT, 1, _REPORT.pack(report, 0))
+    return out
