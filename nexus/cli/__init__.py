@@ -67,6 +67,66 @@ def _common(parser: Parser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
+    run = _add(
+        commands,
+        "run",
+        "run",
+        "Run a program as a fiber: confined, limited, supervised.",
+        "  nexus run -- python3 agent.py\n"
+        "  nexus run --pledge stdio,rpath --unveil data=r -- ./parser data/input\n"
+        "  nexus run --restart on-failure --limit memory=256M -- ./service\n"
+        "  nexus run --explain --pledge stdio,inet -- ./client",
+    )
+    run.add_argument("--pledge", metavar="WORDS", help="what it may do: stdio,rpath,...")
+    run.add_argument(
+        "--unveil",
+        metavar="PATH=RIGHTS",
+        action="append",
+        default=[],
+        help="what it sees: r reads, w writes, x executes, c creates; the working directory else",
+    )
+    run.add_argument("--bare", action="store_true", help="show nothing but what is unveiled")
+    run.add_argument(
+        "--refused",
+        choices=["deny", "trap", "kill"],
+        default="trap",
+        help="what a call that is not pledged gets: EPERM, SIGSYS, or the end",
+    )
+    run.add_argument(
+        "--tier",
+        choices=["photon", "matter", "gravity", "void"],
+        default="matter",
+        help="its place in the spectrum",
+    )
+    run.add_argument(
+        "--limit",
+        metavar="NAME=NUMBER",
+        action="append",
+        default=[],
+        help="memory, file, stack, core (bytes), cpu (seconds), processes, files",
+    )
+    run.add_argument("--restart", choices=["never", "on-failure", "always"], default="never")
+    run.add_argument(
+        "--survivability", choices=["sovereign", "hardened", "radiation"], default="sovereign"
+    )
+    run.add_argument("--seal", action="store_true", help="run a sealed copy, checked at each start")
+    run.add_argument("--session", action="store_true", help="keep it away from the terminal")
+    run.add_argument(
+        "--waive",
+        metavar="LAYER",
+        action="append",
+        default=[],
+        help="accept that this layer is missing; --explain lists them",
+    )
+    run.add_argument("--name", help="its name in messages")
+    run.add_argument("--explain", action="store_true", help="show the policy, run nothing")
+    run.add_argument(
+        "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="and its words"
+    )
+    _common(run)
+
+
 def make_parser() -> Parser:
     """The whole grammar; completion and the manual pages are generated from it."""
     parser = Parser(
@@ -107,6 +167,8 @@ def make_parser() -> Parser:
     core.add_argument("--quick", action="store_true", help="few short rounds: a smoke test")
     core.add_argument("--only", metavar="WORD", help="only rows whose name has this word")
     _common(core)
+
+    _add_run(commands)
 
     completion = _add(
         commands,

@@ -7,7 +7,6 @@ that Linux has goes through.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -158,8 +157,12 @@ class Manifest:
     entry: int = 0
 
 
+def _raw(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
+
+
 def _text(value: str, what: str) -> bytes:
-    raw = os.fsencode(value)
+    raw = _raw(value)
     if b"\0" in raw:
         raise ManifestError(f"{what} {value!r} contains a zero byte")
     return raw + b"\0"
@@ -230,7 +233,7 @@ def encode(manifest: Manifest) -> bytes:
     Raises:
         ManifestError: a value that the format cannot hold.
     """
-    if not 1 <= len(os.fsencode(manifest.name)) <= NAME_MAX:
+    if not 1 <= len(_raw(manifest.name)) <= NAME_MAX:
         raise ManifestError(f"a name has 1 to {NAME_MAX} bytes, not {manifest.name!r}")
     if not manifest.program.startswith("/"):
         raise ManifestError(f"the program {manifest.program!r} is not an absolute path")
@@ -293,7 +296,7 @@ def _unstrings(section: tuple[int, memoryview] | None, what: str) -> tuple[str, 
     parts = raw.split(b"\0")
     if parts.pop() != b"" or len(parts) != count or count > STRINGS_MAX:
         raise ManifestError(f"the {what}s are not {count} whole strings")
-    return tuple(os.fsdecode(part) for part in parts)
+    return tuple(part.decode("utf-8", "surrogateescape") for part in parts)
 
 
 def _unstring(section: tuple[int, memoryview] | None, what: str) -> str:
@@ -345,12 +348,11 @@ def _unlandlock(
         if zero or kind > 1 or (kind == 0 and path is None) or (kind == 1 and target > 0xFFFF):
             raise ManifestError("a Landlock rule has no meaning")
         rules.append(LandlockRule(access, target if path is None else path))
-    return Landlock(*_LANDLOCK.unpack_from(section[1]), tuple(rules))
+    files, network, scopes = _LANDLOCK.unpack_from(section[1])
+    return Landlock(files, network, scopes, tuple(rules))
 
 
-def _unmounts(
-    section: tuple[int, memoryview] | None, strings: tuple[str, ...]
-) -> Iterable[Mount]:
+def _unmounts(section: tuple[int, memoryview] | None, strings: tuple[str, ...]) -> Iterable[Mount]:
     for kind, zero, attributes, source, target, mode, flags in _elements(section, _MOUNT):
         place, origin = _pick(strings, target), _pick(strings, source)
         sourced = kind in (Mount.BIND, Mount.BIND_ALONE, Mount.SYMLINK, Mount.FILE)

@@ -137,8 +137,8 @@ static long open_gate(nx_cbpf_insn *compare)
         mapped = nx_sys(__NR_mmap, page, PAGE_SIZE_, 1 /* PROT_READ */,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         if (mapped >= 0) {
-            compare[0].k = (uint32_t)address;
-            compare[2].k = (uint32_t)(address >> 32);
+            compare[0].k = (uint32_t)(address >> 32);
+            compare[2].k = (uint32_t)address;
             return (long)address;
         }
     }
@@ -190,6 +190,15 @@ static bool narrow(nx_l0_fiber *fiber)
     return set_limits(fiber) && drop_privileges(fiber) && apply_landlock(fiber);
 }
 
+/* The image: a sealed memfd, or the program as the fiber's own tree has it. */
+static long open_image(nx_l0_fiber *fiber)
+{
+    if (fiber->plan.image->descriptor >= 0) {
+        return fiber->plan.image->descriptor;
+    }
+    return nx_sys(__NR_openat, AT_FDCWD, section(fiber, NX_BKDL_PROGRAM)->data, O_PATH | O_CLOEXEC);
+}
+
 void nx_l0_become_fiber(nx_l0_fiber *fiber)
 {
     uint64_t nothing = 0;
@@ -197,11 +206,13 @@ void nx_l0_become_fiber(nx_l0_fiber *fiber)
 
     if (narrow(fiber)) {
         (void)nx_sys(__NR_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC);
+        nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
+        long image = open_image(fiber);
         (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
-        if (apply_filter(fiber, &path)) {
-            nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
-            (void)nx_l0_ok(fiber, nx_sys(__NR_execveat, fiber->plan.image->descriptor, path,
-                                         fiber->arguments, fiber->environment, AT_EMPTY_));
+        if (nx_l0_ok(fiber, image) && apply_filter(fiber, &path)) {
+            nx_l0_enter(fiber, NX_STAGE_EXECUTE, 1);
+            (void)nx_l0_ok(fiber, nx_sys(__NR_execveat, image, path, fiber->arguments,
+                                         fiber->environment, AT_EMPTY_));
         }
     }
     nx_l0_exit(NX_L0_EXIT_FAILED);

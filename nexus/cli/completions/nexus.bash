@@ -6,12 +6,13 @@
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
 _shtab_nexus_bench_subparsers=(core)
-_shtab_nexus_subparsers=(doctor selftest bench completion help)
+_shtab_nexus_subparsers=(doctor selftest bench run completion help)
 
 _shtab_nexus_doctor_option_strings=(-h --help --json --debug)
 _shtab_nexus_selftest_option_strings=(-h --help --json --debug)
 _shtab_nexus_bench_core_option_strings=(-h --help --quick --only --json --debug)
 _shtab_nexus_bench_option_strings=(-h --help)
+_shtab_nexus_run_option_strings=(-h --help --pledge --unveil --bare --refused --tier --limit --restart --survivability --seal --session --waive --name --explain --json --debug)
 _shtab_nexus_completion_option_strings=(-h --help --json --debug)
 _shtab_nexus_help_option_strings=(-h --help --json --debug)
 _shtab_nexus_option_strings=(-h --help --version)
@@ -19,8 +20,12 @@ _shtab_nexus_option_strings=(-h --help --version)
 
 
 _shtab_nexus_bench_pos_0_choices=(core)
+_shtab_nexus_run___refused_choices=(deny trap kill)
+_shtab_nexus_run___tier_choices=(photon matter gravity void)
+_shtab_nexus_run___restart_choices=(never on-failure always)
+_shtab_nexus_run___survivability_choices=(sovereign hardened radiation)
 _shtab_nexus_completion_pos_0_choices=(bash zsh tcsh)
-_shtab_nexus_pos_0_choices=(doctor selftest bench completion help)
+_shtab_nexus_pos_0_choices=(doctor selftest bench run completion help)
 
 _shtab_nexus_doctor__h_nargs=0
 _shtab_nexus_doctor___help_nargs=0
@@ -38,6 +43,15 @@ _shtab_nexus_bench_core___debug_nargs=0
 _shtab_nexus_bench_pos_0_nargs=A...
 _shtab_nexus_bench__h_nargs=0
 _shtab_nexus_bench___help_nargs=0
+_shtab_nexus_run_pos_0_nargs=...
+_shtab_nexus_run__h_nargs=0
+_shtab_nexus_run___help_nargs=0
+_shtab_nexus_run___bare_nargs=0
+_shtab_nexus_run___seal_nargs=0
+_shtab_nexus_run___session_nargs=0
+_shtab_nexus_run___explain_nargs=0
+_shtab_nexus_run___json_nargs=0
+_shtab_nexus_run___debug_nargs=0
 _shtab_nexus_completion__h_nargs=0
 _shtab_nexus_completion___help_nargs=0
 _shtab_nexus_completion___json_nargs=0

@@ -8,9 +8,17 @@
 
 
 complete nexus \
-        'c/--/(debug help json only quick version)/' \
+        'c/--refused=/(deny trap kill)/' \
+        'c/--tier=/(photon matter gravity void)/' \
+        'c/--restart=/(never on-failure always)/' \
+        'c/--survivability=/(sovereign hardened radiation)/' \
+        'c/--/(bare debug explain help json limit name only pledge quick refused restart seal session survivability tier unveil version waive)/' \
         'c/-/(- h)/' \
-        'p/1/(doctor selftest bench completion help)/' \
+        'n/--refused/(deny trap kill)/' \
+        'n/--tier/(photon matter gravity void)/' \
+        'n/--restart/(never on-failure always)/' \
+        'n/--survivability/(sovereign hardened radiation)/' \
+        'p/1/(doctor selftest bench run completion help)/' \
         'n/bench/(core)/' \
         'n/completion/(bash zsh tcsh)/' \
         'p/*/()/'

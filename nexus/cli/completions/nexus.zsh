@@ -14,6 +14,7 @@ _shtab_nexus_commands() {
     completion:examples:
     doctor:examples:
     help:examples:
+    run:examples:
     selftest:examples:
   )
   _describe 'nexus commands' _commands
@@ -81,6 +82,29 @@ _shtab_nexus_help_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_nexus_help_defaults_added=0
 
+_shtab_nexus_run_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--pledge[what it may do\: stdio,rpath,...]:WORDS:"
+  "*--unveil[what it sees\: r reads, w writes, x executes, c creates\; the working directory else]:PATH=RIGHTS:"
+  "--bare[show nothing but what is unveiled]"
+  "--refused[what a call that is not pledged gets\: EPERM, SIGSYS, or the end]:refused:(deny trap kill)"
+  "--tier[its place in the spectrum]:tier:(photon matter gravity void)"
+  "*--limit[memory, file, stack, core (bytes), cpu (seconds), processes, files]:NAME=NUMBER:"
+  "--restart[restart]:restart:(never on-failure always)"
+  "--survivability[survivability]:survivability:(sovereign hardened radiation)"
+  "--seal[run a sealed copy, checked at each start]"
+  "--session[keep it away from the terminal]"
+  "*--waive[accept that this layer is missing\; --explain lists them]:LAYER:"
+  "--name[its name in messages]:name:"
+  "--explain[show the policy, run nothing]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  "(-)*::and its words:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_run_defaults_added=0
+
 _shtab_nexus_selftest_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON, for programs]"
@@ -113,6 +137,7 @@ _shtab_nexus() {
         completion) _arguments -C -s $_shtab_nexus_completion_options ;;
         doctor) _arguments -C -s $_shtab_nexus_doctor_options ;;
         help) _arguments -C -s $_shtab_nexus_help_options ;;
+        run) _arguments -C -s $_shtab_nexus_run_options ;;
         selftest) _arguments -C -s $_shtab_nexus_selftest_options ;;
       esac
   esac
