@@ -3,8 +3,6 @@
 #include "nx_blake3.h"
 #include "plain_cdc.h"
 
-#define SIZE_MAX_HERE (96u << 10)
-
 static void check_stream(const nx_cdc *cdc, const uint8_t *data, size_t size, uint64_t step,
                          const uint64_t *want, size_t count)
 {
@@ -14,7 +12,7 @@ static void check_stream(const nx_cdc *cdc, const uint8_t *data, size_t size, ui
     nx_cdc_stream_init(&stream);
     for (size_t at = 0; at < size;) {
         step = step * 2862933555777941757u + 3037000493u;
-        size_t part = 1 + (step >> 33) % (step >> 60 == 0 ? SIZE_MAX_HERE : 300);
+        size_t part = 1 + (step >> 33) % (step >> 60 == 0 ? MOST : 300);
         part = part < size - at ? part : size - at;
         uint8_t *piece = exact_copy(data + at, part);
         NX_ASSERT(nx_cdc_stream_cuts(cdc, &stream, piece, part, &list) == NX_OK);
@@ -34,6 +32,11 @@ static void check_digests(const nx_cdc *cdc, const uint8_t *data, size_t size, u
     nx_blake3_mode mode;
     uint8_t digest[NX_BLAKE3_OUT];
 
+    if (threads != 0) {
+        NX_ASSERT(nx_cdc_threaded(cdc, data, size, threads, false, &list) == NX_OK);
+        same_cuts(&list, want, count);
+        nx_cdc_list_free(&list);
+    }
     NX_ASSERT((threads == 0 ? nx_cdc_digests(cdc, data, size, 0, size, &list)
                             : nx_cdc_threaded(cdc, data, size, threads, true, &list)) == NX_OK);
     same_cuts(&list, want, count);
@@ -51,10 +54,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t bytes_size)
     nx_input in = {bytes, bytes_size};
     nx_simd levels[5];
     nx_cdc cdc;
-    static uint64_t want[SIZE_MAX_HERE / 2 + 1];
+    static uint64_t want[MOST / 2 + 1];
     size_t minimum = 60 + eat(&in, 2) % 4096, average = minimum + eat(&in, 2) % 8192;
-    size_t maximum = average + eat(&in, 2),
-           size = eat(&in, 3) % (eat(&in, 1) > 250 ? SIZE_MAX_HERE : 8192), count = 0;
+    size_t maximum = average + eat(&in, 2), count = 0;
+    size_t size = eat(&in, 3) % (eat(&in, 1) > 250 ? MOST : 8192);
     uint64_t seed = eat(&in, 1), how = eat(&in, 1);
 
     if (nx_cdc_init(minimum, average, maximum, how >> 3 & 7, seed, &cdc) != NX_OK) {
@@ -65,6 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t bytes_size)
         at += defined_cut(&cdc, data + at, size - at);
         want[count] = at;
     }
+    check_parts(&cdc, data, size, want, count);
     check_stream(&cdc, data, size, how, want, count);
     for (unsigned i = levels_here(levels); i-- > 0;) { /* ends with scalar, which judges digests */
         nx_cdc_select(levels[i]);

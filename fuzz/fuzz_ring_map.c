@@ -2,7 +2,7 @@
 /* A ring from a file descriptor that a hostile peer made: attach, roles, healing, repair, sleep. */
 #include "ring_file.h"
 
-enum { PEER_WRITES, PRODUCER, CONSUMER, PUT, GET, HEAL, REPAIR, STATS, ARM, WAIT, LEAVE, OPS };
+enum { PEER_WRITES, PRODUCER, CONSUMER, PUT, GET, HEAL, REPAIR, STATS, ARM, WAIT, LEAVE, DIE, OPS };
 
 static void put_or_get(nx_ring_map *map, bool put, uint64_t size)
 {
@@ -25,7 +25,7 @@ static void put_or_get(nx_ring_map *map, bool put, uint64_t size)
 
 static void work(nx_ring_map *map, uint64_t op, uint64_t pick)
 {
-    uint64_t count;
+    uint64_t count, position;
     nx_ring_stats stats;
 
     if (op == PRODUCER) {
@@ -43,7 +43,10 @@ static void work(nx_ring_map *map, uint64_t op, uint64_t pick)
     } else if (op == ARM && map->consumer_generation != 0) {
         (void)nx_ring_map_arm(map);
     } else if (op == WAIT && map->consumer_generation != 0) {
-        (void)nx_ring_map_wait(map, (int64_t)(pick % 64));
+        (void)nx_ring_map_wait(map, pick == 99 ? 40000 : (int64_t)(pick % 64));
+    } else if (op == DIE && map->ring.kind == NX_RING_MPSC && map->producer_generation != 0) {
+        (void)nx_mpsc_claim(&map->ring, 8 + pick % 512 * 8, 1, &position); /* and never commits */
+        nx_ring_map_leave_producer(map);
     } else if (op == LEAVE) {
         nx_ring_map_release(map);
     }

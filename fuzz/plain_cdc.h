@@ -6,6 +6,8 @@
 #include "fuzz.h"
 #include "nx_cdc.h"
 
+#define MOST (96u << 10) /* bytes of an input */
+
 /* docs/spec/chunker.md, a byte a step. */
 static inline size_t defined_cut(const nx_cdc *cdc, const uint8_t *chunk, size_t size)
 {
@@ -27,6 +29,23 @@ static inline void same_cuts(const nx_cdc_list *list, const uint64_t *want, size
     for (size_t i = 0; i < count; i++) {
         NX_ASSERT(list->items[i].end == want[i]);
     }
+}
+
+/* The search in parts of a few cuts, each going on where the last one ended. */
+static inline void check_parts(const nx_cdc *cdc, const uint8_t *data, size_t size,
+                               const uint64_t *want, size_t count)
+{
+    nx_cdc_cut part[5];
+    size_t at = 0, seen = 0;
+
+    while (at < size) {
+        size_t got = nx_cdc_cuts(cdc, data, size, at, NX_ARRAY_COUNT(part), part, &at);
+        for (size_t i = 0; i < got; i++) {
+            NX_ASSERT(seen < count && part[i].end == want[seen]);
+            seen++;
+        }
+    }
+    NX_ASSERT(seen == count);
 }
 
 #endif
