@@ -142,7 +142,7 @@ cdef class CapabilityTable:
             FullError: no slot is free.
         """
         cdef nx_capability what
-        cdef uint64_t handle
+        cdef uint64_t handle = 0
         what.generation = 0
         what.type = <uint8_t>as_bounded(type, 0xFF)
         what.object = as_u64(object)
@@ -161,7 +161,7 @@ cdef class CapabilityTable:
         """
         cdef uint64_t source = as_u64(parent)
         cdef uint16_t wanted = <uint16_t>as_bounded(rights, 0xFFFF)
-        cdef uint64_t handle
+        cdef uint64_t handle = 0
         cdef int code = nx_capability_derive(&self.table, source, wanted, &handle)
         if code != NX_OK:
             raise_code(code, f"cannot derive rights {wanted:#x} from handle {source:#x}")

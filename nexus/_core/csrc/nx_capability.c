@@ -193,7 +193,8 @@ static int release_below(nx_capability_table *shared, uint32_t top)
 
     table->cold[top].child = NX_CAPABILITY_NONE;
     while (at != NX_CAPABILITY_NONE) {
-        if (at >= table->capacity || table->cold[at].parent != parent ||
+        /* `top` below itself would be released here and once more by the caller. */
+        if (at >= table->capacity || at == top || table->cold[at].parent != parent ||
             (table->hot[at].generation & 1) == 0) {
             result = NX_ECORRUPT;
             break;

@@ -142,7 +142,7 @@ static bool insn_is_known(const nx_cbpf_insn *insn, uint32_t size)
 {
     switch (insn->code) {
     case BPF_LD | BPF_W | BPF_ABS:
-        return insn->k < size && insn->k % 4 == 0;
+        return insn->k % 4 == 0 && insn->k < size && size - insn->k >= 4;
     case BPF_ALU | BPF_DIV | BPF_K:
         return insn->k != 0;
     case BPF_ALU | BPF_LSH | BPF_K:
