@@ -323,7 +323,7 @@ def test_kernel_hides_ram_and_claimed_registers_from_dev_mem():
     for address in (system_ram(), IOAPIC):
         with pytest.raises(errors.DeniedError, match="Operation not permitted") as caught:
             Mmio("/dev/mem", address, 4096)
-        assert "STRICT_DEVMEM" in caught.value.hint
+        assert "STRICT_DEVMEM hides RAM always" in caught.value.hint
 
 
 def test_uio_map_that_is_not_there_is_refused(device):
