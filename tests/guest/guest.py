@@ -82,7 +82,9 @@ def accelerator() -> str:
     return "kvm"
 
 
-def qemu(kernel: Kernel, profile: Profile, *, folder: Path, port: int, lifetime_s: int) -> list:
+def qemu(
+    kernel: Kernel, profile: Profile, *, folder: Path, port: int, lifetime_s: int
+) -> list[str | Path]:
     """The command line of a guest whose control port is the open socket `port`."""
     parameters = "console=ttyS0 quiet loglevel=1 panic=-1 random.trust_cpu=1 mitigations=off"
     return [
@@ -116,9 +118,10 @@ class Guest:
         reason = missing(profile)
         if reason is not None:
             raise Unavailable(reason)
-        kernel = prepare()
-        self.folder = Path(tempfile.mkdtemp(prefix="nexus-guest-"))
+        # Whether there is a newer one is asked by `prepare` alone: it takes a second.
+        kernel = cached() or prepare()
         root = initial_root(kernel, [*BASE_MODULES, *profile.modules])
+        self.folder = Path(tempfile.mkdtemp(prefix="nexus-guest-"))
         (self.folder / "initial-root").write_bytes(root)
         self.port, theirs = socket.socketpair()
         words = qemu(
@@ -134,7 +137,7 @@ class Guest:
             )
         try:
             self._frame(time.monotonic() + BOOT_S, "the boot")
-        except GuestDied:
+        except BaseException:  # also an interrupt: nothing may be left behind
             self.close()
             raise
 

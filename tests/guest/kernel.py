@@ -154,6 +154,7 @@ def prepare() -> Kernel:
         raise Unavailable(f"no guest kernel in {cache()}, and no apt-get to fetch one")
     if not name or not _place(name, version).is_dir():
         name, version = _install(name, version)
+    os.utime(_place(name, version))  # the newest of the cache from now on
     return Kernel(_place(name, version))
 
 
@@ -176,7 +177,7 @@ def _install(name: str, version: str) -> tuple[str, str]:
 
 
 def cached() -> Kernel | None:
-    """The newest unpacked kernel, or None."""
+    """The kernel prepared last, or None."""
     kept = sorted(cache().glob(f"linux-image-*_{_selection()}"), key=lambda p: p.stat().st_mtime)
     return Kernel(kept[-1]) if kept else None
 

@@ -1,5 +1,6 @@
 """The rig itself: exact exit codes, failures that show as failures, and nothing left behind."""
 
+import os
 import re
 import subprocess
 import sys
@@ -90,10 +91,12 @@ def wait_until(condition, what):
         time.sleep(0.02)
 
 
-def test_guest_dies_with_the_process_that_booted_it():
+def test_guest_dies_with_the_process_that_booted_it(tmp_path):
     check("edu")
     words = ["tests.guest", "run", "--profile", "edu", "--", "sleep", "1000"]
-    with subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT) as owner:
+    # Killed, it cannot remove its own files.
+    place = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, env=place) as owner:
         try:
             wait_until(
                 lambda: any(n.startswith("qemu") for n in processes_below(owner.pid).values()),
