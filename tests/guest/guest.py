@@ -122,20 +122,20 @@ class Guest:
         kernel = cached() or prepare()
         root = initial_root(kernel, [*BASE_MODULES, *profile.modules])
         self.folder = Path(tempfile.mkdtemp(prefix="nexus-guest-"))
-        (self.folder / "initial-root").write_bytes(root)
+        self.process: subprocess.Popen[bytes] | None = None
         self.port, theirs = socket.socketpair()
-        words = qemu(
-            kernel, profile, folder=self.folder, port=theirs.fileno(), lifetime_s=lifetime_s
-        )
-        with (self.folder / "qemu").open("wb") as errors, theirs:
-            self.process = subprocess.Popen(
-                [str(word) for word in words],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                pass_fds=[theirs.fileno()],
-            )
         try:
+            with (self.folder / "qemu").open("wb") as said, theirs:
+                (self.folder / "initial-root").write_bytes(root)
+                port = theirs.fileno()
+                words = qemu(kernel, profile, folder=self.folder, port=port, lifetime_s=lifetime_s)
+                self.process = subprocess.Popen(
+                    [str(word) for word in words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    pass_fds=[port],
+                )
             self._frame(time.monotonic() + BOOT_S, "the boot")
         except BaseException:  # also an interrupt: nothing may be left behind
             self.close()
@@ -155,8 +155,7 @@ class Guest:
     def close(self) -> None:
         """End the guest; what it wrote is lost."""
         self.port.close()
-        self.process.kill()
-        self.process.wait()
+        self._kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def stream(
@@ -219,9 +218,13 @@ class Guest:
             data += part
         return bytes(data)
 
+    def _kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
     def _obituary(self, what: str, how: str = "its QEMU ended") -> str:
-        self.process.kill()
-        self.process.wait()
+        self._kill()
         said = [
             line
             for name in ("qemu", "console")

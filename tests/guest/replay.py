@@ -66,18 +66,30 @@ class GuestItem(pytest.Item):
 
     def runtest(self) -> None:
         """Replay."""
-        run = self.session.stash.setdefault(RUNS, {})
-        if self.profile not in run:
-            others = [i for i in self.session.items if isinstance(i, GuestItem)]
-            names = [i.nodeid for i in others if i.profile == self.profile]
-            with boot(self.profile) as guest:
-                run[self.profile] = run_inside(guest, names)
-        results, end = run[self.profile]
+        runs = self.session.stash.setdefault(RUNS, {})
+        if self.profile not in runs:
+            runs[self.profile] = self._run_all()
+        found = runs[self.profile]
+        if isinstance(found, BaseException):
+            raise found
+        results, end = found
         phases = results.get(self.nodeid, [])
         for phase in phases:
             for title, text in phase.get("sections", []):
                 self.add_report_section(phase["phase"], title, text)
         verdict(phases, end)
+
+    def _run_all(self) -> tuple[Results, str] | BaseException:
+        """Run what is selected of this profile; what hinders it hinders all, and once is enough."""
+        items = [item for item in self.session.items if isinstance(item, GuestItem)]
+        names = [item.nodeid for item in items if item.profile == self.profile]
+        try:
+            with boot(self.profile) as guest:
+                return run_inside(guest, names)
+        except GuestDied as error:
+            return {}, str(error)
+        except (pytest.skip.Exception, pytest.fail.Exception) as outcome:
+            return outcome
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The text of the inner failure stands for itself."""
@@ -90,7 +102,7 @@ class GuestItem(pytest.Item):
         return self.original.reportinfo()
 
 
-RUNS = pytest.StashKey[dict[str, tuple[Results, str]]]()
+RUNS = pytest.StashKey[dict[str, tuple[Results, str] | BaseException]]()
 
 
 def run_inside(guest: Guest, names: list[str]) -> tuple[Results, str]:

@@ -140,6 +140,21 @@ def test_kvm_is_used_only_when_asked_for_and_real(monkeypatch):
         guest.accelerator()
 
 
+def test_guest_that_cannot_start_leaves_nothing(complete, monkeypatch, tmp_path):
+    monkeypatch.setattr(guest.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(guest, "cached", lambda: kernel.Kernel(tmp_path))
+    monkeypatch.setattr(guest, "initial_root", lambda *_: b"")
+    monkeypatch.setenv("NEXUS_GUEST_ACCEL", "none")
+    with pytest.raises(kernel.Unavailable, match="NEXUS_GUEST_ACCEL=none"):
+        guest.Guest(EDU)
+    monkeypatch.delenv("NEXUS_GUEST_ACCEL")
+    # A program that ends at once, as a QEMU that refuses its arguments does.
+    monkeypatch.setattr(guest, "qemu", lambda *_, **__: ["sh", "-c", "echo refused >&2"])
+    with pytest.raises(guest.GuestDied, match="refused"):
+        guest.Guest(EDU)
+    assert list(tmp_path.iterdir()) == []
+
+
 PASSED = [{"phase": p, "outcome": "passed", "text": ""} for p in ("setup", "call", "teardown")]
 
 

@@ -42,6 +42,7 @@ def test_guest_answers_exactly_and_changes_nothing():
         assert not inside.exists()
         with pytest.raises(GuestDied, match="it does not answer"):
             guest.run(["sleep", "1000"], timeout_s=0.2)
+        assert guest.process is not None
         assert guest.process.poll() is not None
         folder = guest.folder
     assert not folder.exists()
