@@ -21,7 +21,8 @@ _HINTS = {
     "mem": "use a kernel with CONFIG_DEVMEM=y, or reach the device through UIO or its PCI BAR",
     "uio": "load a UIO driver (CONFIG_UIO, modules uio and uio_pci_generic) and bind the device",
     "raw": "run as root or with CAP_SYS_RAWIO",
-    "strict": "STRICT_DEVMEM hides this range: use UIO or a PCI BAR, or boot with iomem=relaxed",
+    "strict": "STRICT_DEVMEM hides RAM always, and registers that a driver claims unless booted "
+    "with iomem=relaxed: use UIO or a PCI BAR",
 }
 
 

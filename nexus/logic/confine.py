@@ -216,10 +216,9 @@ def _rules(spec: FiberSpec) -> tuple[Unveil, ...]:
         return spec.unveil
     folder = posixpath.dirname(spec.program)
     home = posixpath.dirname(folder) if posixpath.basename(folder) in ("bin", "sbin") else folder
-    rules = [Unveil(path, "rx") for path in SYSTEM_PATHS]
-    if home != "/":
-        rules.append(Unveil(home, "rx"))
-    return (*rules, *spec.unveil)
+    asked = {rule.path for rule in spec.unveil}
+    own = [path for path in (*SYSTEM_PATHS, home) if path not in asked and path != "/"]
+    return (*(Unveil(path, "rx") for path in own), *spec.unveil)
 
 
 def _limits(spec: FiberSpec) -> tuple[Limit, ...]:

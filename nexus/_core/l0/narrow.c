@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What a fiber does to itself between clone and execve, each step irrevocable: session, directory,
- * limits, privileges, Landlock, filter, image. Runs in its parent's memory, so it touches nothing
+ * privileges, Landlock, image, limits, filter. Runs in its parent's memory, so it touches nothing
  * but its own stack, the shared page and the filter's two gate constants.
  */
 #include "nx_l0.h"
@@ -187,7 +187,7 @@ static bool narrow(nx_l0_fiber *fiber)
             return false;
         }
     }
-    return set_limits(fiber) && drop_privileges(fiber) && apply_landlock(fiber);
+    return drop_privileges(fiber) && apply_landlock(fiber);
 }
 
 /* The image: a sealed memfd, or the program as the fiber's own tree has it. */
@@ -209,7 +209,7 @@ void nx_l0_become_fiber(nx_l0_fiber *fiber)
         nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
         long image = open_image(fiber);
         (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
-        if (nx_l0_ok(fiber, image) && apply_filter(fiber, &path)) {
+        if (nx_l0_ok(fiber, image) && set_limits(fiber) && apply_filter(fiber, &path)) {
             nx_l0_enter(fiber, NX_STAGE_EXECUTE, 1);
             (void)nx_l0_ok(fiber, nx_sys(__NR_execveat, image, path, fiber->arguments,
                                          fiber->environment, AT_EMPTY_));

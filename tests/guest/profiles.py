@@ -1,0 +1,35 @@
+"""The machines that guests are: devices on top of the common ones, and their drivers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# What every guest needs to reach the host: its files over 9p, commands over a serial port.
+BASE_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A kind of guest.
+
+    Attributes:
+        name: as given on the command line and to the marker `guest`.
+        modules: loaded at boot, after those that they depend on.
+        devices: further arguments of QEMU.
+        memory_mib: of the guest.
+    """
+
+    name: str
+    modules: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    memory_mib: int = 1024
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        # QEMU's teaching device: registers of known behaviour that answer exact widths alone.
+        # The second one is there to be told from the first, and to be removed.
+        Profile("edu", modules=("uio_pci_generic",), devices=("-device", "edu") * 2),
+    )
+}
