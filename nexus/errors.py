@@ -154,3 +154,10 @@ class StartError(FaultError, OSError):
 
     code = "NX-RUN-001"
     exit_code = 125
+
+
+class AbsentProgramError(LocalError, FileNotFoundError):
+    """The program to run does not exist or cannot be executed."""
+
+    code = "NX-RUN-002"
+    exit_code = 125

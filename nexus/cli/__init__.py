@@ -78,6 +78,9 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
         "  nexus run --restart on-failure --limit memory=256M -- ./service\n"
         "  nexus run --explain --pledge stdio,inet -- ./client",
     )
+    run.add_argument(
+        "--manifest", metavar="FILE", help="take what is not said here from a fiber in KDL"
+    )
     run.add_argument("--pledge", metavar="WORDS", help="what it may do: stdio,rpath,...")
     run.add_argument(
         "--unveil",
@@ -90,13 +93,11 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument(
         "--refused",
         choices=["deny", "trap", "kill"],
-        default="trap",
         help="what a call that is not pledged gets: EPERM, SIGSYS, or the end",
     )
     run.add_argument(
         "--tier",
         choices=["photon", "matter", "gravity", "void"],
-        default="matter",
         help="its place in the spectrum",
     )
     run.add_argument(
@@ -106,10 +107,8 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
         default=[],
         help="memory, file, stack, core (bytes), cpu (seconds), processes, files",
     )
-    run.add_argument("--restart", choices=["never", "on-failure", "always"], default="never")
-    run.add_argument(
-        "--survivability", choices=["sovereign", "hardened", "radiation"], default="sovereign"
-    )
+    run.add_argument("--restart", choices=["never", "on-failure", "always"])
+    run.add_argument("--survivability", choices=["sovereign", "hardened", "radiation"])
     run.add_argument("--seal", action="store_true", help="run a sealed copy, checked at each start")
     run.add_argument("--session", action="store_true", help="keep it away from the terminal")
     run.add_argument(
@@ -215,8 +214,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of the process when None.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    output = Output(json="--json" in words)
-    debug = "--debug" in words
+    own = words[: words.index("--")] if "--" in words else words
+    output = Output(json="--json" in own)
+    debug = "--debug" in own
     try:
         arguments = make_parser().parse_args(words or ["--help"])
         module = importlib.import_module(arguments.module)

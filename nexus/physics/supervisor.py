@@ -7,13 +7,13 @@ import fcntl
 import os
 import platform
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypedDict
 
 from nexus._core import probe
 from nexus._core.hash import blake3
 from nexus.errors import AbsentError, StartError
 
-__all__ = ["execute_plan", "host_facts", "seal_image", "seal_plan", "supervisor_path"]
+__all__ = ["HostFacts", "execute_plan", "host_facts", "seal_image", "seal_plan", "supervisor_path"]
 
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, SHRINK, GROW, WRITE
 
@@ -32,8 +32,17 @@ def supervisor_path() -> str:
     return str(path)
 
 
-def host_facts() -> dict[str, object]:
-    """What policies ask about this host: landlock, namespaces, filter, machine."""
+class HostFacts(TypedDict):
+    """What policies ask about this host; the fields of `nexus.logic.confine.HostLayers`."""
+
+    landlock: int
+    namespaces: bool
+    filter: bool
+    machine: str
+
+
+def host_facts() -> HostFacts:
+    """Ask the kernel."""
     return {
         "landlock": max(0, probe.landlock()),
         "namespaces": probe.user_namespace() >= 0,

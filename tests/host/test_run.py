@@ -1,0 +1,195 @@
+"""`nexus run` as its users meet it: statuses, signals, restarts, images, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nexus._core import probe
+
+RUN = [sys.executable, "-m", "nexus.cli", "run"]
+# Programs of the system: shown by default, whatever the interpreter of the tests is.
+SH = "/bin/sh"
+
+pytestmark = pytest.mark.skipif(
+    probe.user_namespace() < 0 or probe.landlock() < 6,
+    reason="a run without waived layers takes user namespaces and Landlock 6: nothing of "
+    "`nexus run` was checked here",
+)
+
+
+def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RUN, *words], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Iterator[Path]:
+    """A folder the fiber may write in, whose name tells its processes from all others."""
+    return tmp_path
+
+
+def alive(word: str) -> list[int]:
+    """Processes with a word on their command line, this test's own helpers apart."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if word.encode() in line:
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 124, 255])
+def test_the_status_is_the_programs_own(status: int) -> None:
+    assert run("--", SH, "-c", f"exit {status}").returncode == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_death_by_signal_is_128_and_its_number(number: signal.Signals) -> None:
+    assert run("--", SH, "-c", f"kill -{int(number)} $$").returncode == 128 + number
+
+
+def test_input_and_output_are_the_programs_own() -> None:
+    done = run("--", "cat", input="through and through")
+    assert (done.returncode, done.stdout) == (0, "through and through")
+
+
+def test_words_that_look_like_options_stay_the_programs(mark: Path) -> None:
+    done = run("--", "echo", "--json", "--help", cwd=mark)
+    assert done.stdout == "--json --help\n"
+
+
+def test_a_script_is_run_by_its_interpreter(mark: Path) -> None:
+    script = mark / "job"
+    script.write_text("#!/bin/sh -e\necho $1 from $0\n")
+    script.chmod(0o755)
+    done = run("--", str(script), "hello", cwd=mark)
+    assert done.stdout == f"hello from {script}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        (["--", "no-such-program"], 125, "NX-RUN-002"),
+        ([], 2, "NX-MAN-001"),
+        (["--pledge", "fly", "--", SH], 2, "NX-PLG-001"),
+        (["--limit", "memory=lots", "--", SH], 2, "NX-MAN-001"),
+        (["--limit", "sanity=1", "--", SH], 2, "NX-MAN-001"),
+        (["--unveil", "/no/such/path=r", "--", SH], 2, "NX-MAN-001"),
+        (["--waive", "the-law", "--", SH], 2, "NX-MAN-001"),
+        (["--manifest", "/no/such/file", "--", SH], 2, "NX-MAN-001"),
+        (["--tier", "warp", "--", SH], 2, "NX-CLI-001"),
+    ],
+)
+def test_a_wrong_command_says_what_is_wrong(words: list[str], status: int, code: str) -> None:
+    done = run(*words)
+    assert done.returncode == status
+    assert code in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_restarts_are_counted_by_the_breaker(mark: Path) -> None:
+    manifest = mark / "node.kdl"
+    manifest.write_text(
+        'fiber "again" {\n'
+        f'  program "{SH}" "-c" "echo life; exit 3"\n'
+        '  restart "on-failure" intensity=4 period="60s"\n}\n'
+    )
+    done = run("--manifest", str(manifest), cwd=mark)
+    assert done.stdout.split() == ["life"] * 5
+    assert done.returncode == 3
+    assert "breaker opened after 5 starts" in done.stderr
+
+
+def test_success_ends_a_restart_on_failure() -> None:
+    assert run("--restart", "on-failure", "--", SH, "-c", "echo once").stdout == "once\n"
+
+
+def test_a_request_to_stop_reaches_the_program_and_ends_the_restarts(mark: Path) -> None:
+    word = f"stop-{mark.name}"
+    script = f"trap 'echo stopped; exit 9' TERM; touch up; : {word}; while :; do sleep 0.05; done"
+    child = subprocess.Popen(
+        [*RUN, "--restart", "always", "--", SH, "-c", script],
+        cwd=mark,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert wait_until((mark / "up").exists)
+    child.terminate()
+    out, _ = child.communicate(timeout=30)
+    assert (out, child.returncode) == ("stopped\n", 9)
+    assert alive(word) == []
+
+
+def test_a_program_that_ignores_the_request_is_killed_after_the_grace(mark: Path) -> None:
+    manifest = mark / "node.kdl"
+    manifest.write_text(
+        f'fiber "deaf" {{\n  program "{SH}" "-c" "trap \'\' TERM; touch up; while :; do sleep '
+        '0.05; done"\n  grace "300ms"\n}\n'
+    )
+    child = subprocess.Popen([*RUN, "--manifest", str(manifest)], cwd=mark)
+    assert wait_until((mark / "up").exists)
+    child.terminate()
+    assert child.wait(timeout=30) == 128 + signal.SIGKILL
+
+
+def test_nothing_outlives_a_killed_supervisor(mark: Path) -> None:
+    word = f"orphan-{mark.name}"
+    script = f"(while :; do sleep 0.05; done; : {word}) & touch up; wait"
+    child = subprocess.Popen([*RUN, "--", SH, "-c", script], cwd=mark)
+    assert wait_until((mark / "up").exists)
+    assert alive(word)
+    child.kill()
+    child.wait()
+    assert wait_until(lambda: not alive(word))
+
+
+def test_background_processes_end_with_the_program(mark: Path) -> None:
+    word = f"background-{mark.name}"
+    run("--", SH, "-c", f"(while :; do sleep 0.05; done; : {word}) & exit 0", cwd=mark)
+    assert wait_until(lambda: not alive(word))
+
+
+def test_a_sealed_image_runs_and_is_not_the_file(mark: Path) -> None:
+    copy = mark / "tool"
+    copy.write_bytes(Path("/bin/true").read_bytes())
+    copy.chmod(0o755)
+    assert run("--seal", "--", str(copy), cwd=mark).returncode == 0
+
+
+def test_the_effective_policy_names_every_layer() -> None:
+    import json
+
+    done = run("--explain", "--json", "--pledge", "stdio,inet", "--", "true")
+    record = json.loads(done.stdout)
+    states = {layer["name"]: layer["state"] for layer in record["layers"]}
+    assert states["mount namespace"] == "enforced"
+    assert states["network namespace"] == "unneeded"
+    assert "inet" in record["promises"]
+
+
+def test_a_waived_layer_is_said_to_be_waived() -> None:
+    done = run("--explain", "--waive", "landlock-scopes", "--", "true")
+    assert "waived" in done.stdout
+    assert "landlock scopes" in done.stdout
