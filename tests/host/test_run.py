@@ -1,4 +1,4 @@
-"""`nexus run` as its users meet it: statuses, signals, restarts, images, and what is left behind."""
+"""`nexus run` as its users meet it: statuses, signals, restarts, images, what is left behind."""
 
 from __future__ import annotations
 
