@@ -32,6 +32,7 @@ __all__ = ["LAYERS", "TIERS", "Confined", "FiberSpec", "HostLayers", "Layer", "c
 _MOUNT, _UTS, _IPC, _USER, _PID, _NETWORK = 1 << 17, 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30
 
 TIERS = {"void": 0, "gravity": 1, "matter": 2, "photon": 3}
+_BUDGETS_MS = (0, 50, 10, 2)  # by the number of the tier
 _RESTARTS = {"never": 0, "on-failure": 1, "always": 2}
 _DISPOSITIONS = {"deny": 0, "trap": 1, "kill": 2}
 _SURVIVABILITY = {"sovereign": 0b111, "hardened": 0b11111, "radiation": 0b11111111}
@@ -87,7 +88,8 @@ class FiberSpec:
         unveil: what it sees.
         bare: show nothing but `unveil`: no system folders, devices, /proc, /tmp.
         disposition: what a refused system call gets: deny, trap or kill.
-        tier: photon, matter, gravity or void.
+        tier: photon, matter, gravity or void, with the budget of that tier; None holds the fiber to
+            no budget and leaves its scheduling alone.
         limits: of cpu (seconds), file, stack, core, memory (bytes), processes, files (numbers).
         restart: never, on-failure or always.
         intensity: restarts admitted within `period_ms`.
@@ -108,7 +110,7 @@ class FiberSpec:
     unveil: tuple[Unveil, ...] = ()
     bare: bool = False
     disposition: Disposition = "trap"
-    tier: str = "matter"
+    tier: str | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
     restart: str = "never"
     intensity: int = 5
@@ -232,10 +234,11 @@ def _limits(spec: FiberSpec) -> tuple[Limit, ...]:
 
 
 def _policy(spec: FiberSpec, namespaces: int, gate: int) -> Policy:
-    tier = _choose(TIERS, spec.tier, "tier")
+    tier = _choose(TIERS, spec.tier or "matter", "tier")
     return Policy(
         pledge=founding_mask(spec.promises) | tier << 62,
         promises=promise_mask(spec.promises),
+        budget_ns=_BUDGETS_MS[tier] * 1_000_000 if spec.tier else 0,
         namespaces=namespaces,
         flags=2 if spec.session else 0,
         restart=_choose(_RESTARTS, spec.restart, "restart policy"),

@@ -73,8 +73,9 @@ static int run(int descriptor)
     fiber.arguments = make_table(&fiber.plan.manifest.sections[NX_BKDL_ARGUMENTS], arguments);
     fiber.environment = make_table(&fiber.plan.manifest.sections[NX_BKDL_ENVIRONMENT], environment);
     fiber.lifeline = (int32_t)nx_sys(__NR_pidfd_open, nx_sys0(__NR_getpid), 0);
-    if (fiber.lifeline < 0) {
-        return fail("this kernel has no pidfd");
+    fiber.ready = (int32_t)nx_sys(__NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK);
+    if (fiber.lifeline < 0 || fiber.ready < 0) {
+        return fail("this kernel has no pidfd or no eventfd");
     }
     (void)nx_sys(__NR_close_range, 3, UINT32_MAX, 4 /* CLOSE_RANGE_CLOEXEC */);
     /* Whoever loses its parent below us becomes our child, and is found at the end. */

@@ -68,6 +68,7 @@ typedef struct nx_l0_fiber {
     const char **environment;
     uint64_t gate;    /* address of the exec gate, or 0 */
     int32_t lifeline; /* pidfd of L0: readable when L0 is gone */
+    int32_t ready;    /* eventfd, written when the fiber has been made */
     int32_t pid;      /* L0's child: the fiber or its warden */
     int32_t pidfd;
     uint32_t starts;

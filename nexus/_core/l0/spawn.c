@@ -230,7 +230,9 @@ static long clone_fiber(nx_l0_fiber *fiber, void (*run)(nx_l0_fiber *))
     long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, run, fiber, fiber_stack,
                            &fiber->shared->pidfd);
     if (nx_l0_ok(fiber, pid) && fiber->shared->error == 0) {
+        uint64_t one = 1;
         nx_l0_enter(fiber, NX_STAGE_RUNNING, 0);
+        (void)nx_sys(__NR_write, fiber->ready, &one, sizeof one);
     }
     if (fiber->gate != 0) {
         /* The gate was mapped in our memory, which the fiber had until it executed. */

@@ -2,6 +2,7 @@
 /* The loop over a fiber's lives: verify, start, watch, decide, wait, again. */
 #include "nx_l0.h"
 
+#include "budget.h"
 #include "nx_blake3.h"
 #include "nx_breaker.h"
 
@@ -11,24 +12,27 @@
 #include <linux/signalfd.h>
 #include <string.h>
 
-#define NS               1000000000u
-#define MS               1000000u
-#define FOREVER          UINT64_MAX
-#define SWEEP_ROUNDS_MAX 1000
-#define WNOHANG_         1
-#define SIGKILL_         9
-#define SIGHUP_          1
-#define SIGINT_          2
-#define SIGQUIT_         3
-#define SIGTERM_         15
-#define SIGCHLD_         17
-#define SIGSTOP_         19
-#define SIGTSTP_         20
-#define SI_USER_         0
-#define SI_QUEUE_        (-1)
-#define CLOCK_MONO       1
-#define SIG_SETMASK      2
-#define FORWARD_LIMIT    31
+#define NS                  1000000000u
+#define MS                  1000000u
+#define FOREVER             UINT64_MAX
+#define SWEEP_ROUNDS_MAX    1000
+#define WNOHANG_            1
+#define SIGKILL_            9
+#define SIGHUP_             1
+#define SIGINT_             2
+#define SIGQUIT_            3
+#define SIGTERM_            15
+#define SIGCHLD_            17
+#define SIGSTOP_            19
+#define SIGTSTP_            20
+#define SI_USER_            0
+#define SI_QUEUE_           (-1)
+#define CLOCK_MONO          1
+#define SIG_SETMASK         2
+#define FORWARD_LIMIT       31
+#define SCHED_FIFO_         1
+#define RESET_ON_FORK       0x40000000
+#define SUPERVISOR_PRIORITY 50
 
 /* What the loop knows besides the fiber. */
 typedef struct nx_l0_run {
@@ -36,6 +40,7 @@ typedef struct nx_l0_run {
     int32_t status;  /* wait status of the last life */
     bool stopping;   /* asked to end: no restart, and SIGKILL at the deadline */
     uint64_t deadline_ns;
+    nx_l0_budget budget;
 } nx_l0_run;
 
 static uint64_t now_ns(void)
@@ -121,16 +126,69 @@ static bool reap(nx_l0_fiber *fiber, nx_l0_run *run)
     }
 }
 
-/* Waits until a signal comes, the time is up or, with a fiber, it ends: true when it has. */
+static void notice(const nx_l0_fiber *fiber, const char *what, long error)
+{
+    nx_l0_digits digits;
+
+    NX_L0_SAY("nexus-l0: ", (const char *)fiber->plan.manifest.sections[NX_BKDL_NAME].data, ": ",
+              what, ", errno ", nx_l0_decimal(&digits, (uint64_t)-error), "\n");
+}
+
+/* The fiber has been made: hold it to the budget of its tier, if the manifest declares one. */
+static void begin_budget(nx_l0_fiber *fiber, nx_l0_run *run)
+{
+    const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
+    uint64_t count;
+
+    (void)nx_sys(__NR_read, fiber->ready, &count, sizeof count);
+    if (policy->budget_ns == 0 || fiber->shared->pidfd < 0) {
+        return;
+    }
+    long result = nx_l0_budget_open(&run->budget, fiber->shared->pidfd, policy->pledge, now_ns());
+    if (result < 0) {
+        notice(fiber, "its budget is not held: perf was refused", result);
+        return;
+    }
+    result = nx_l0_budget_schedule(&run->budget);
+    if (result < 0) {
+        notice(fiber, "its tier's scheduling was refused and stays the ordinary one", result);
+    }
+}
+
+static void hold_budget(nx_l0_fiber *fiber, nx_l0_run *run)
+{
+    static const char *const tiers[] = {"void", "gravity", "matter", "photon"};
+
+    if (nx_l0_budget_look(&run->budget, now_ns()) == NX_RATCHET_DEMOTE) {
+        long result = nx_l0_budget_schedule(&run->budget);
+        NX_L0_SAY("nexus-l0: ", (const char *)fiber->plan.manifest.sections[NX_BKDL_NAME].data,
+                  ": three overruns, now ", tiers[run->budget.ratchet.tier], "\n");
+        if (result < 0) {
+            notice(fiber, "the lower tier's scheduling was refused", result);
+        }
+    }
+}
+
+/* Waits until a signal comes, the time is up or something happens to the fiber: true when it has
+ * ended. */
 static bool wait_once(nx_l0_fiber *fiber, nx_l0_run *run, uint64_t until_ns)
 {
-    struct pollfd poll = {.fd = run->signals, .events = POLLIN};
-    struct signalfd_siginfo info;
     uint64_t now = now_ns();
+    uint64_t look = nx_l0_budget_next(&run->budget, now);
+    bool asleep = run->budget.event >= 0 && run->budget.asleep;
+    struct pollfd poll[3] = {{.fd = run->signals, .events = POLLIN},
+                             {.fd = fiber->ready, .events = POLLIN},
+                             {.fd = asleep ? run->budget.event : -1, .events = POLLIN}};
+    struct signalfd_siginfo info;
+
+    until_ns = look < until_ns ? look : until_ns;
     uint64_t left = until_ns > now ? until_ns - now : 0;
     uint64_t pause[2] = {left / NS, left % NS};
-
-    (void)nx_sys(__NR_ppoll, &poll, 1, until_ns == FOREVER ? NULL : pause, NULL, 8);
+    (void)nx_sys(__NR_ppoll, poll, 3, until_ns == FOREVER ? NULL : pause, NULL, 8);
+    if ((poll[1].revents & POLLIN) != 0) {
+        begin_budget(fiber, run);
+    }
+    hold_budget(fiber, run);
     while (nx_sys(__NR_read, run->signals, &info, sizeof info) == (long)sizeof info) {
         take_signal(fiber, &info, run);
     }
@@ -148,6 +206,7 @@ static void watch(nx_l0_fiber *fiber, nx_l0_run *run)
             killed = true;
         }
     }
+    nx_l0_budget_close(&run->budget);
     if (fiber->pidfd >= 0) {
         (void)nx_sys(__NR_close, fiber->pidfd);
         fiber->pidfd = -1;
@@ -240,17 +299,33 @@ static bool again(nx_l0_fiber *fiber, nx_l0_run *run, nx_breaker *breaker)
     return !run->stopping;
 }
 
+/* Real time for the supervisor, not for its children: an overrun is found when it happens. */
+static void become_prompt(const nx_l0_fiber *fiber)
+{
+    int32_t priority = SUPERVISOR_PRIORITY;
+    long result = nx_sys(__NR_sched_setscheduler, 0, SCHED_FIFO_ | RESET_ON_FORK, &priority);
+
+    if (result < 0) {
+        notice(fiber, "budgets are best effort: SCHED_FIFO was refused to the supervisor", result);
+    }
+    /* Refused beyond RLIMIT_MEMLOCK; then a page of ours may have to be read again. */
+    (void)nx_sys(__NR_mlockall, 3);
+}
+
 int nx_l0_supervise(nx_l0_fiber *fiber)
 {
     const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
     uint64_t all = ~(uint64_t)0;
-    nx_l0_run run = {0};
+    nx_l0_run run = {.budget = {.event = -1}};
     nx_breaker breaker;
 
     (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
     run.signals = (int32_t)nx_sys(__NR_signalfd4, -1, &all, sizeof all, O_CLOEXEC | O_NONBLOCK);
     if (run.signals < 0) {
         return NX_L0_EXIT_FAILED;
+    }
+    if (policy->budget_ns != 0) {
+        become_prompt(fiber);
     }
     nx_breaker_init(&breaker, policy->intensity, (uint64_t)policy->period_ms * MS,
                     (uint64_t)policy->delay_ms * MS);
