@@ -108,6 +108,7 @@ class Mount:
     attributes: int = 0
     mode: int = 0
     optional: bool = False
+    life: bool = False
 
     BIND, BIND_ALONE, TMPFS, PROC, DIRECTORY, SYMLINK, FILE, DEVPTS, MQUEUE = range(1, 10)
 
@@ -219,7 +220,7 @@ def _rule_sections(manifest: Manifest, table: _Table) -> bytes:
                 table.add(one.source),
                 table.add(one.target),
                 one.mode,
-                one.optional,
+                one.optional | one.life << 1,
             )
             for one in manifest.mounts
         )
@@ -356,11 +357,11 @@ def _unmounts(section: tuple[int, memoryview] | None, strings: tuple[str, ...]) 
     for kind, zero, attributes, source, target, mode, flags in _elements(section, _MOUNT):
         place, origin = _pick(strings, target), _pick(strings, source)
         sourced = kind in (Mount.BIND, Mount.BIND_ALONE, Mount.SYMLINK, Mount.FILE)
-        if zero or flags > 1 or not 1 <= kind <= Mount.MQUEUE or place is None:
+        if zero or flags > 3 or not 1 <= kind <= Mount.MQUEUE or place is None:
             raise ManifestError("a mount has no meaning")
         if sourced != (origin is not None):
             raise ManifestError(f"a mount at {place} has a wrong source")
-        yield Mount(kind, place, origin, attributes, mode, bool(flags))
+        yield Mount(kind, place, origin, attributes, mode, bool(flags & 1), bool(flags & 2))
 
 
 def decode(data: bytes) -> Manifest:

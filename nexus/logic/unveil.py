@@ -182,7 +182,7 @@ def mounts(shown: Shown, *, system: bool) -> tuple[Mount, ...]:
             device = f"/dev/{name}"
             steps.append(Mount(Mount.BIND, device, device, NOSUID | NOEXEC, optional=True))
         steps.append(Mount(Mount.DEVPTS, "/dev/pts", attributes=NOSUID | NOEXEC))
-        steps.append(Mount(Mount.TMPFS, "/dev/shm", attributes=private, mode=0o1777))
+        steps.append(Mount(Mount.TMPFS, "/dev/shm", attributes=private, mode=0o1777, life=True))
         for name, text in (
             ("ptmx", "pts/ptmx"),
             ("fd", "/proc/self/fd"),
@@ -191,7 +191,7 @@ def mounts(shown: Shown, *, system: bool) -> tuple[Mount, ...]:
             ("stderr", "/proc/self/fd/2"),
         ):
             steps.append(Mount(Mount.SYMLINK, f"/dev/{name}", text))
-        steps.append(Mount(Mount.TMPFS, "/tmp", attributes=private, mode=0o1777))
+        steps.append(Mount(Mount.TMPFS, "/tmp", attributes=private, mode=0o1777, life=True))
     steps += [Mount(Mount.SYMLINK, path, text) for path, text in sorted(shown.links.items())]
     for path, rights in shown.paths.items():
         if rights:

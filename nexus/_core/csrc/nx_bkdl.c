@@ -155,7 +155,8 @@ static bool mounts_are_sound(const nx_bkdl *manifest)
         bool sourced = mount.kind == NX_MOUNT_BIND || mount.kind == NX_MOUNT_BIND_ALONE ||
                        mount.kind == NX_MOUNT_SYMLINK || mount.kind == NX_MOUNT_FILE;
         if (mount.kind < NX_MOUNT_BIND || mount.kind > NX_MOUNT_MQUEUE || mount.zero != 0 ||
-            mount.flags > NX_MOUNT_OPTIONAL || !has_index(manifest, mount.target) ||
+            mount.flags > (NX_MOUNT_OPTIONAL | NX_MOUNT_LIFE) ||
+            !has_index(manifest, mount.target) ||
             (sourced ? !has_index(manifest, mount.source) : mount.source != NX_BKDL_NONE)) {
             return false;
         }

@@ -77,6 +77,7 @@ enum {
     NX_MOUNT_MQUEUE = 9,
 };
 #define NX_MOUNT_OPTIONAL 1u /* skip when the source is absent */
+#define NX_MOUNT_LIFE     2u /* empty at the start of each life */
 
 enum {
     NX_LANDLOCK_PATH = 0,

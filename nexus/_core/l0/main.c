@@ -52,7 +52,7 @@ static const char **make_table(const nx_bkdl_section *strings, const char **tabl
 
 static int run(int descriptor)
 {
-    nx_l0_fiber fiber = {.pidfd = -1};
+    nx_l0_fiber fiber = {0};
     long size = nx_sys(__NR_lseek, descriptor, 0, 2 /* SEEK_END */);
 
     if (size <= 0) {

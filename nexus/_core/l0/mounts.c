@@ -2,15 +2,18 @@
 /*
  * The fiber's file tree: an empty read-only root in which only what the manifest shows exists.
  *
- * Three passes, because of what each destroys. All sources are opened while the old root is still
- * there (binds as detached trees, new file systems as detached mounts: a fresh proc is only
- * allowed while an old one is visible). Then a new root replaces the old one, which is let go.
- * Then the sources are attached, in order, by paths that can only resolve inside the new root.
+ * The template's part takes three passes, because of what each destroys. All sources are opened
+ * while the old root is still there (binds as detached trees, new file systems as detached mounts:
+ * a fresh proc is only allowed while an old one is visible). Then a new root replaces the old one,
+ * which is let go. Then the sources are attached, in order, by paths that can only resolve inside
+ * the new root. Each life puts its own proc, /tmp and the like on top, in its own copy of the
+ * namespace.
  */
 #include "nx_l0.h"
 
 #include <linux/fcntl.h>
 #include <linux/mount.h>
+#include <linux/sched.h>
 #include <string.h>
 
 #define PATH_SIZE_MAX 4096u
@@ -175,6 +178,10 @@ static long attach(const nx_l0_fiber *fiber, const nx_bkdl_mount *mount, int sou
     case NX_MOUNT_FILE:
         return make_file(target, mount->mode, text(fiber, mount->source));
     default:
+        if (source == 0) {
+            result = nx_sys(__NR_mkdirat, AT_FDCWD, target, 0755);
+            return result == -17 ? 0 : result;
+        }
         result = make_place(source, target);
         if (result >= 0) {
             result = nx_sys(__NR_move_mount, source, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
@@ -211,30 +218,11 @@ static long replace_root(void)
     return result;
 }
 
-bool nx_l0_build_mounts(nx_l0_fiber *fiber)
-{
-    static int32_t sources[NX_L0_MOUNTS_MAX];
-    uint32_t count = fiber->plan.manifest.sections[NX_BKDL_MOUNTS].count;
+/* By mount: a detached tree; 0: nothing but a place, link or file; negative: not in this part. */
+static int32_t sources[NX_L0_MOUNTS_MAX];
 
-    nx_l0_enter(fiber, NX_STAGE_MOUNT_SOURCE, 0);
-    if (count > NX_L0_MOUNTS_MAX) {
-        return nx_l0_ok(fiber, -7); /* E2BIG */
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const nx_bkdl_mount *mount = mount_at(fiber, i);
-        long source = open_source(fiber, mount);
-        nx_l0_enter(fiber, NX_STAGE_MOUNT_SOURCE, i);
-        if (source == -2 && (mount->flags & NX_MOUNT_OPTIONAL) != 0) {
-            source = -1;
-        } else if (!nx_l0_ok(fiber, source)) {
-            return false;
-        }
-        sources[i] = (int32_t)source;
-    }
-    nx_l0_enter(fiber, NX_STAGE_MOUNT_ROOT, 0);
-    if (!nx_l0_ok(fiber, replace_root())) {
-        return false;
-    }
+static bool attach_all(nx_l0_fiber *fiber, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
         if (sources[i] < 0) {
             continue;
@@ -247,8 +235,112 @@ bool nx_l0_build_mounts(nx_l0_fiber *fiber)
             (void)nx_sys(__NR_close, sources[i]);
         }
     }
+    return true;
+}
+
+/* What could carry something from one life to the next, or shows the pid or ipc namespace. */
+static bool is_of_life(const nx_bkdl_mount *mount)
+{
+    return mount->kind == NX_MOUNT_PROC || mount->kind == NX_MOUNT_DEVPTS ||
+           mount->kind == NX_MOUNT_MQUEUE || (mount->flags & NX_MOUNT_LIFE) != 0;
+}
+
+/* Whether the target lies below a file system that each life gets anew. */
+static bool is_below_life(const nx_l0_fiber *fiber, uint32_t index)
+{
+    const char *target = text(fiber, mount_at(fiber, index)->target);
+
+    for (uint32_t i = 0; i < index; i++) {
+        const nx_bkdl_mount *above = mount_at(fiber, i);
+        if (is_of_life(above)) {
+            const char *place = text(fiber, above->target);
+            size_t size = strlen(place);
+            if (strlen(target) > size && memcmp(target, place, size) == 0 && target[size] == '/') {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* What the life attaches anew: a new file system, or what the template has below one. */
+static long open_life_source(const nx_l0_fiber *fiber, const nx_bkdl_mount *mount)
+{
+    if (is_of_life(mount)) {
+        return open_source(fiber, mount);
+    }
+    if (mount->kind == NX_MOUNT_BIND || mount->kind == NX_MOUNT_BIND_ALONE ||
+        mount->kind == NX_MOUNT_TMPFS) {
+        return nx_sys(__NR_open_tree, AT_FDCWD, text(fiber, mount->target),
+                      OPEN_TREE_CLOEXEC | OPEN_TREE_CLONE | AT_RECURSIVE_);
+    }
+    return 0;
+}
+
+static bool build_life(nx_l0_fiber *fiber, uint32_t count)
+{
+    bool own_proc = (nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces & CLONE_NEWPID) != 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const nx_bkdl_mount *mount = mount_at(fiber, i);
+        bool wanted =
+            is_of_life(mount) ? mount->kind != NX_MOUNT_PROC || own_proc : is_below_life(fiber, i);
+        nx_l0_enter(fiber, NX_STAGE_MOUNT_SOURCE, i);
+        long source = wanted ? open_life_source(fiber, mount) : -1;
+        if (source == -2 && (mount->flags & NX_MOUNT_OPTIONAL) != 0) {
+            source = -1;
+        } else if (wanted && !nx_l0_ok(fiber, source)) {
+            return false;
+        }
+        sources[i] = (int32_t)source;
+    }
+    return attach_all(fiber, count);
+}
+
+/* The source of a mount in the template. Of a life's mount there is only the place, and of proc the
+ * old one: the kernel gives out a new proc only where an old one can be seen. */
+static long open_template_source(const nx_l0_fiber *fiber, const nx_bkdl_mount *mount)
+{
+    if (mount->kind == NX_MOUNT_PROC) {
+        return nx_sys(__NR_open_tree, AT_FDCWD, "/proc",
+                      OPEN_TREE_CLOEXEC | OPEN_TREE_CLONE | AT_RECURSIVE_);
+    }
+    return is_of_life(mount) ? 0 : open_source(fiber, mount);
+}
+
+static bool build_template(nx_l0_fiber *fiber, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const nx_bkdl_mount *mount = mount_at(fiber, i);
+        nx_l0_enter(fiber, NX_STAGE_MOUNT_SOURCE, i);
+        long source = open_template_source(fiber, mount);
+        if (source == -2 && (mount->flags & NX_MOUNT_OPTIONAL) != 0) {
+            source = -1;
+        } else if (!nx_l0_ok(fiber, source)) {
+            return false;
+        }
+        sources[i] = (int32_t)source;
+    }
+    nx_l0_enter(fiber, NX_STAGE_MOUNT_ROOT, 0);
+    if (!nx_l0_ok(fiber, replace_root())) {
+        return false;
+    }
+    if (!attach_all(fiber, count)) {
+        return false;
+    }
     /* The skeleton itself is not for writing. */
     struct mount_attr fixed = {.attr_set = MOUNT_ATTR_RDONLY};
     nx_l0_enter(fiber, NX_STAGE_MOUNT_ROOT, 1);
     return nx_l0_ok(fiber, nx_sys(__NR_mount_setattr, AT_FDCWD, "/", 0, &fixed, sizeof fixed));
+}
+
+bool nx_l0_build_mounts(nx_l0_fiber *fiber, nx_l0_tree part)
+{
+    uint32_t count = fiber->plan.manifest.sections[NX_BKDL_MOUNTS].count;
+
+    nx_l0_enter(fiber, NX_STAGE_MOUNT_SOURCE, 0);
+    if (count > NX_L0_MOUNTS_MAX) {
+        return nx_l0_ok(fiber, -7); /* E2BIG */
+    }
+    return part == NX_TREE_LIFE ? build_life(fiber, count) : build_template(fiber, count);
 }

@@ -4,12 +4,13 @@
  * its manifest says, watches it, and starts it again.
  *
  * Processes. L0 reads a plan (docs/spec/bkdl.md) from a sealed memfd and becomes the parent of
- * everything. A fiber with namespaces of its own has a *warden* above it: process 1 of the pid
- * namespace, a copy of L0 that builds the mounts, starts the fiber, reaps orphans and leaves when
- * the fiber is gone, which takes everything else in the namespace with it. The warden shares L0's
- * table of descriptors, so that L0 can signal the fiber itself through a pidfd. A fiber without
- * them is L0's own child. The fiber itself starts in its parent's memory (CLONE_VM | CLONE_VFORK),
- * narrows itself and executes its image: no page table is copied.
+ * everything. A fiber with namespaces of its own has a *template*: a copy of L0 that lives in the
+ * user, network and mount namespaces which lives can share, with the file tree finished. Each life
+ * is cloned from it: a *warden*, process 1 of a new pid namespace, which starts the fiber, reaps
+ * orphans and leaves when the fiber is gone, which takes everything else in the namespace with it.
+ * Both share L0's table of descriptors, so that L0 can signal the fiber itself through a pidfd. A
+ * fiber without them is L0's own child. The fiber itself starts in its parent's memory (CLONE_VM |
+ * CLONE_VFORK), narrows itself and executes its image: no page table is copied.
  *
  * What a child does until execve it reports in `nx_l0_shared`: the stage it is in, and the error
  * it met there. No stage is skipped: what cannot be enforced ends the start.
@@ -52,12 +53,15 @@ typedef enum {
 
 /* Written by children, read by L0; a page of its own that fork does not copy. */
 typedef struct nx_l0_shared {
+    uint32_t request; /* futex: how many lives L0 has asked the template for */
     uint32_t stage;
     int32_t error;   /* errno of the stage that failed, or 0 */
     uint32_t index;  /* of the mount, limit or rule it was at */
-    uint32_t mapped; /* futex: 1 when L0 has written the warden's id maps */
+    uint32_t mapped; /* futex: 1 when L0 has written the template's id maps */
     int32_t pidfd;   /* of the fiber, in the table of descriptors that L0 and wardens share */
-    int32_t ended;   /* 1: `status` is the fiber's wait status */
+    int32_t warden;  /* pid and pidfd of this life's process 1 */
+    int32_t warden_pidfd;
+    int32_t ended; /* 1: `status` is the fiber's wait status */
     int32_t status;
 } nx_l0_shared;
 
@@ -69,8 +73,8 @@ typedef struct nx_l0_fiber {
     uint64_t gate;    /* address of the exec gate, or 0 */
     int32_t lifeline; /* pidfd of L0: readable when L0 is gone */
     int32_t ready;    /* eventfd, written when the fiber has been made */
-    int32_t pid;      /* L0's child: the fiber or its warden */
-    int32_t pidfd;
+    int32_t template; /* pid of the template, or 0 */
+    int32_t pid;      /* of a fiber without namespaces */
     uint32_t starts;
 } nx_l0_fiber;
 
@@ -114,19 +118,35 @@ NX_INLINE bool nx_l0_ok(nx_l0_fiber *fiber, long result)
 /*
  * Starts `run(fiber)` in a child with the given CLONE_* flags, on a stack of its own; with
  * CLONE_VM | CLONE_VFORK it returns when the child has executed or ended. The pidfd goes to
- * `*pidfd` with CLONE_PIDFD. Returns the child's pid or a negative errno.
+ * `*pidfd` with CLONE_PIDFD, the pid to `*pid` with CLONE_PARENT_SETTID. Returns the child's pid
+ * or a negative errno.
  */
 long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber, void *stack,
-                 int32_t *pidfd);
+                 int32_t *pidfd, int32_t *pid);
 
-/* Starts the fiber, with its warden if it has namespaces; false with the stage in `shared`. */
+/* Remembers L0's ids, which are not known inside a new user namespace. */
+void nx_l0_note_ids(void);
+
+/* L0's part of the maps of its child, which waits for it; and the child's part. Failures are in
+ * `shared`. */
+void nx_l0_map_child_ids(nx_l0_fiber *fiber, long pid);
+bool nx_l0_map_ids(nx_l0_fiber *fiber);
+
+/* Starts a life: asks the template for it, or makes the fiber where there are no namespaces. False
+ * with the stage in `shared`; a template or a warden that fails ends, with the stage there too. */
 bool nx_l0_start_fiber(nx_l0_fiber *fiber);
 
 /* The child of a start: narrows itself and executes; never returns. */
 __attribute__((noreturn)) void nx_l0_become_fiber(nx_l0_fiber *fiber);
 
-/* Builds the mount namespace of the manifest and makes it the root; false on failure. */
-bool nx_l0_build_mounts(nx_l0_fiber *fiber);
+/* The template's part of the file tree, or the mounts that each life gets anew. */
+typedef enum {
+    NX_TREE_TEMPLATE,
+    NX_TREE_LIFE,
+} nx_l0_tree;
+
+/* Builds one part of the manifest's file tree; false on failure. */
+bool nx_l0_build_mounts(nx_l0_fiber *fiber, nx_l0_tree part);
 
 /* Runs the fiber as its restart policy says; the exit status of the whole run. */
 int nx_l0_supervise(nx_l0_fiber *fiber);

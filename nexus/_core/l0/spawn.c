@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A start: the clone, the warden, the namespaces. What the fiber does to itself is in narrow.c. */
+/* A start: template, warden, fiber. What the fiber does to itself is in narrow.c. */
 #include "nx_l0.h"
 
 #include <linux/fcntl.h>
@@ -15,6 +15,10 @@
 #define ESRCH_     3
 #define ECHILD_    10
 
+/* What each life has for itself; the template has the rest. */
+#define NX_LIFE_SPACES ((uint64_t)(CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNS))
+
+static NX_ALIGNED(64) uint8_t template_stack[NX_L0_STACK_SIZE];
 static NX_ALIGNED(64) uint8_t warden_stack[NX_L0_STACK_SIZE];
 static NX_ALIGNED(64) uint8_t fiber_stack[NX_L0_STACK_SIZE];
 
@@ -77,12 +81,14 @@ static long clone_and_run(struct clone_args *args, void (*run)(nx_l0_fiber *), n
 }
 
 long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber, void *stack,
-                 int32_t *pidfd)
+                 int32_t *pidfd, int32_t *pid)
 {
     struct clone_args args = {
         .flags = flags,
         .pidfd = (uintptr_t)pidfd,
-        .exit_signal = SIGCHLD_,
+        .parent_tid = (uintptr_t)pid,
+        /* Whoever is given a sibling hears of its end as it does of the giver's. */
+        .exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD_,
         .stack = (uintptr_t)stack,
         .stack_size = NX_L0_STACK_SIZE,
     };
@@ -90,8 +96,8 @@ long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber,
     return clone_and_run(&args, run, fiber);
 }
 
-/* Dies when the parent does, also when it is dead already. */
-static bool tie_to_parent(nx_l0_fiber *fiber)
+/* Dies when L0 does, also when it is dead already. */
+static bool tie_to_l0(nx_l0_fiber *fiber)
 {
     struct pollfd gone = {.fd = fiber->lifeline, .events = POLLIN};
     uint64_t no_wait[2] = {0, 0};
@@ -102,88 +108,6 @@ static bool tie_to_parent(nx_l0_fiber *fiber)
     }
     long ready = nx_sys(__NR_ppoll, &gone, 1, no_wait, NULL, 8);
     return nx_l0_ok(fiber, ready > 0 ? -ESRCH_ : ready);
-}
-
-static long write_file(const char *path, const char *content)
-{
-    long descriptor = nx_sys(__NR_openat, AT_FDCWD, path, O_WRONLY | O_CLOEXEC, 0);
-
-    if (descriptor < 0) {
-        return descriptor;
-    }
-    long written = nx_sys(__NR_write, descriptor, content, strlen(content));
-    (void)nx_sys(__NR_close, descriptor);
-    return written;
-}
-
-/* The ids of L0 before the clone; inside the new namespace they are not known any more. */
-typedef struct {
-    uint32_t user;
-    uint32_t group;
-} outer_ids;
-static outer_ids outer;
-
-/* Root keeps all ids as they are, so that files of any owner look the same inside; a map of more
- * than one's own id can only be written from outside. */
-static bool keeps_ids(const nx_l0_fiber *fiber)
-{
-    const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
-
-    return outer.user == 0 && (policy->flags & NX_POLICY_IDENTITY) == 0;
-}
-
-static bool write_child_map(nx_l0_fiber *fiber, long pid, const char *name)
-{
-    nx_l0_digits digits;
-    char path[64];
-
-    nx_l0_join(path, (const char *[]){"/proc/", nx_l0_decimal(&digits, (uint64_t)pid), name}, 3);
-    return nx_l0_ok(fiber, write_file(path, "0 0 4294967295\n"));
-}
-
-/* L0's part of the maps of a warden; the warden waits for it. */
-static bool map_child_ids(nx_l0_fiber *fiber, long pid)
-{
-    bool written =
-        write_child_map(fiber, pid, "/uid_map") && write_child_map(fiber, pid, "/gid_map");
-
-    /* Pairs with the acquire in map_ids. */
-    __atomic_store_n(&fiber->shared->mapped, 1, __ATOMIC_RELEASE);
-    (void)nx_sys(__NR_futex, &fiber->shared->mapped, FUTEX_WAKE, 1, NULL, NULL, 0);
-    return written;
-}
-
-static bool map_own_id(nx_l0_fiber *fiber, const char *path, uint32_t inside, uint32_t outside)
-{
-    nx_l0_digits in;
-    nx_l0_digits out;
-    char line[64];
-
-    nx_l0_join(
-        line,
-        (const char *[]){nx_l0_decimal(&in, inside), " ", nx_l0_decimal(&out, outside), " 1\n"}, 4);
-    return nx_l0_ok(fiber, write_file(path, line));
-}
-
-/* Anyone but root gets one id and gives up setgroups, as the kernel demands (user_namespaces(7)).
- */
-static bool map_ids(nx_l0_fiber *fiber)
-{
-    const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
-    bool chosen = (policy->flags & NX_POLICY_IDENTITY) != 0;
-
-    nx_l0_enter(fiber, NX_STAGE_IDENTITY, 0);
-    if (keeps_ids(fiber)) {
-        while (__atomic_load_n(&fiber->shared->mapped, __ATOMIC_ACQUIRE) == 0) {
-            (void)nx_sys(__NR_futex, &fiber->shared->mapped, FUTEX_WAIT, 0, NULL, NULL, 0);
-        }
-        return fiber->shared->error == 0;
-    }
-    return nx_l0_ok(fiber, write_file("/proc/self/setgroups", "deny")) &&
-           map_own_id(fiber, "/proc/self/uid_map", chosen ? policy->user : outer.user,
-                      outer.user) &&
-           map_own_id(fiber, "/proc/self/gid_map", chosen ? policy->group : outer.group,
-                      outer.group);
 }
 
 /* A network namespace starts with its loopback down. */
@@ -205,22 +129,32 @@ static bool raise_loopback(nx_l0_fiber *fiber)
     return nx_l0_ok(fiber, result);
 }
 
-/* Process 1 of a namespace: waits until the fiber is gone, reaping whoever else ends. */
+static void tell_l0(const nx_l0_fiber *fiber)
+{
+    uint64_t one = 1;
+
+    (void)nx_sys(__NR_write, fiber->ready, &one, sizeof one);
+}
+
+/*
+ * Process 1 of a life: waits for the fiber, reaping whoever else ends; then ends everything that is
+ * left and tells L0, which need not wait until the kernel has taken the namespaces apart.
+ */
 static void keep_house(nx_l0_fiber *fiber, long pid)
 {
     int32_t status = 0;
+    long ended;
 
-    for (;;) {
-        long ended = nx_sys(__NR_wait4, -1, &status, 0, NULL);
-        if (ended == pid) {
-            fiber->shared->status = status;
-            fiber->shared->ended = 1;
-            return;
-        }
-        if (ended == -ECHILD_) {
-            return;
-        }
+    do {
+        ended = nx_sys(__NR_wait4, -1, &status, 0, NULL);
+    } while (ended != pid && ended != -ECHILD_);
+    (void)nx_sys(__NR_kill, -1, SIGKILL_);
+    while (nx_sys(__NR_wait4, -1, NULL, 0, NULL) > 0) {
     }
+    fiber->shared->status = status;
+    /* Pairs with the acquire in has_ended. */
+    __atomic_store_n(&fiber->shared->ended, 1, __ATOMIC_RELEASE);
+    tell_l0(fiber);
 }
 
 /* The fiber's own clone; when it returns the image runs or the start has failed. */
@@ -228,11 +162,10 @@ static long clone_fiber(nx_l0_fiber *fiber, void (*run)(nx_l0_fiber *))
 {
     nx_l0_enter(fiber, NX_STAGE_FIBER_CLONE, 0);
     long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, run, fiber, fiber_stack,
-                           &fiber->shared->pidfd);
+                           &fiber->shared->pidfd, NULL);
     if (nx_l0_ok(fiber, pid) && fiber->shared->error == 0) {
-        uint64_t one = 1;
         nx_l0_enter(fiber, NX_STAGE_RUNNING, 0);
-        (void)nx_sys(__NR_write, fiber->ready, &one, sizeof one);
+        tell_l0(fiber);
     }
     if (fiber->gate != 0) {
         /* The gate was mapped in our memory, which the fiber had until it executed. */
@@ -243,13 +176,13 @@ static long clone_fiber(nx_l0_fiber *fiber, void (*run)(nx_l0_fiber *))
     return pid;
 }
 
+/* Process 1 of a life's pid namespace, cloned from the template as its sibling. */
 static void warden(nx_l0_fiber *fiber)
 {
     uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
 
-    if (!tie_to_parent(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !map_ids(fiber)) ||
-        ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
-        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber))) {
+    if (!tie_to_l0(fiber) ||
+        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     long pid = clone_fiber(fiber, nx_l0_become_fiber);
@@ -259,34 +192,85 @@ static void warden(nx_l0_fiber *fiber)
     nx_l0_exit(0);
 }
 
+/*
+ * The template: lives as long as the fiber is wanted, in the namespaces that lives can share. Its
+ * file tree is finished; for each request it clones a warden, with namespaces of its own for all
+ * that a life could leave behind.
+ */
+static void serve_lives(nx_l0_fiber *fiber)
+{
+    uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
+    uint64_t own =
+        (spaces & NX_LIFE_SPACES) | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_PIDFD | CLONE_FILES;
+    nx_l0_shared *shared = fiber->shared;
+    uint32_t served = 0;
+
+    if (!tie_to_l0(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
+        ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
+        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE))) {
+        nx_l0_exit(NX_L0_EXIT_FAILED);
+    }
+    for (;;) {
+        /* Pairs with the release in nx_l0_start_fiber. */
+        while (__atomic_load_n(&shared->request, __ATOMIC_ACQUIRE) == served) {
+            (void)nx_sys(__NR_futex, &shared->request, FUTEX_WAIT, served, NULL, NULL, 0);
+        }
+        served++;
+        nx_l0_enter(fiber, NX_STAGE_CLONE, 1);
+        if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, &shared->warden_pidfd,
+                                         &shared->warden))) {
+            nx_l0_exit(NX_L0_EXIT_FAILED);
+        }
+    }
+}
+
 /* A fiber without namespaces is tied to L0 itself. */
 static void orphan_fiber(nx_l0_fiber *fiber)
 {
-    if (!tie_to_parent(fiber)) {
+    if (!tie_to_l0(fiber)) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     nx_l0_become_fiber(fiber);
 }
 
-bool nx_l0_start_fiber(nx_l0_fiber *fiber)
+/* The first life makes the template. */
+static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
 {
-    uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
+    uint64_t flags = (spaces & ~NX_LIFE_SPACES) | (spaces & CLONE_NEWNS) | CLONE_FILES;
 
-    *fiber->shared = (nx_l0_shared){.pidfd = -1};
-    outer.user = (uint32_t)nx_sys0(__NR_geteuid);
-    outer.group = (uint32_t)nx_sys0(__NR_getegid);
-    nx_l0_enter(fiber, NX_STAGE_CLONE, 0);
-    long pid = spaces != 0 ? nx_l0_clone(spaces | CLONE_PIDFD | CLONE_FILES, warden, fiber,
-                                         warden_stack, &fiber->pidfd)
-                           : clone_fiber(fiber, orphan_fiber);
-    fiber->pid = (int32_t)pid;
-    fiber->starts++;
+    fiber->shared->request = 0;
+    fiber->shared->mapped = 0;
+    nx_l0_note_ids();
+    long pid = nx_l0_clone(flags, serve_lives, fiber, template_stack, NULL, NULL);
     if (!nx_l0_ok(fiber, pid)) {
         return false;
     }
-    /* A warden whose maps could not be written ends itself and is reaped like any other. */
-    if ((spaces & CLONE_NEWUSER) != 0 && keeps_ids(fiber)) {
-        (void)map_child_ids(fiber, pid);
+    fiber->template = (int32_t)pid;
+    /* A template whose maps could not be written ends itself and is reaped like any other. */
+    if ((spaces & CLONE_NEWUSER) != 0) {
+        nx_l0_map_child_ids(fiber, pid);
     }
+    return true;
+}
+
+bool nx_l0_start_fiber(nx_l0_fiber *fiber)
+{
+    uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
+    nx_l0_shared *shared = fiber->shared;
+
+    shared->stage = NX_STAGE_NONE;
+    shared->error = shared->ended = shared->warden = 0;
+    shared->pidfd = shared->warden_pidfd = -1;
+    fiber->starts++;
+    nx_l0_enter(fiber, NX_STAGE_CLONE, 0);
+    if (spaces == 0) {
+        fiber->pid = (int32_t)clone_fiber(fiber, orphan_fiber);
+        return fiber->pid >= 0;
+    }
+    if (fiber->template == 0 && !make_template(fiber, spaces)) {
+        return false;
+    }
+    __atomic_add_fetch(&shared->request, 1, __ATOMIC_RELEASE);
+    (void)nx_sys(__NR_futex, &shared->request, FUTEX_WAKE, 1, NULL, NULL, 0);
     return true;
 }

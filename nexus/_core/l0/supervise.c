@@ -108,9 +108,21 @@ static void take_signal(nx_l0_fiber *fiber, const struct signalfd_siginfo *info,
     }
 }
 
-/* Reaps L0's children; true when the fiber or its warden was among them. */
+/* Whether the warden said that the life is over. */
+static bool has_ended(nx_l0_fiber *fiber, nx_l0_run *run)
+{
+    /* Pairs with the release in keep_house. */
+    if (__atomic_load_n(&fiber->shared->ended, __ATOMIC_ACQUIRE) == 0) {
+        return false;
+    }
+    run->status = fiber->shared->status;
+    return true;
+}
+
+/* Reaps L0's children; true when the life has ended. A template that goes ends it, too. */
 static bool reap(nx_l0_fiber *fiber, nx_l0_run *run)
 {
+    nx_l0_shared *shared = fiber->shared;
     bool ended = false;
     int32_t found = 0;
 
@@ -119,9 +131,19 @@ static bool reap(nx_l0_fiber *fiber, nx_l0_run *run)
         if (pid <= 0) {
             return ended;
         }
-        if (pid == fiber->pid) {
+        if (pid == fiber->template) {
+            fiber->template = 0;
+            if (shared->warden > 0) {
+                (void)nx_sys(__NR_kill, shared->warden, SIGKILL_);
+            } else {
+                ended = true;
+                run->status = found;
+            }
+        } else if (pid == (fiber->pid != 0 ? fiber->pid : shared->warden)) {
             ended = true;
-            run->status = fiber->shared->ended ? fiber->shared->status : found;
+            if (!has_ended(fiber, run)) {
+                run->status = found;
+            }
         }
     }
 }
@@ -138,9 +160,7 @@ static void notice(const nx_l0_fiber *fiber, const char *what, long error)
 static void begin_budget(nx_l0_fiber *fiber, nx_l0_run *run)
 {
     const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
-    uint64_t count;
 
-    (void)nx_sys(__NR_read, fiber->ready, &count, sizeof count);
     if (policy->budget_ns == 0 || fiber->shared->pidfd < 0) {
         return;
     }
@@ -186,6 +206,11 @@ static bool wait_once(nx_l0_fiber *fiber, nx_l0_run *run, uint64_t until_ns)
     uint64_t pause[2] = {left / NS, left % NS};
     (void)nx_sys(__NR_ppoll, poll, 3, until_ns == FOREVER ? NULL : pause, NULL, 8);
     if ((poll[1].revents & POLLIN) != 0) {
+        uint64_t count;
+        (void)nx_sys(__NR_read, fiber->ready, &count, sizeof count);
+        if (has_ended(fiber, run)) {
+            return true;
+        }
         begin_budget(fiber, run);
     }
     hold_budget(fiber, run);
@@ -202,14 +227,16 @@ static void watch(nx_l0_fiber *fiber, nx_l0_run *run)
 
     while (!wait_once(fiber, run, run->stopping && !killed ? run->deadline_ns : FOREVER)) {
         if (run->stopping && !killed && now_ns() >= run->deadline_ns) {
-            (void)nx_sys(__NR_kill, fiber->pid, SIGKILL_);
-            killed = true;
+            int32_t top = fiber->pid != 0 ? fiber->pid : fiber->shared->warden;
+            if (top > 0) {
+                (void)nx_sys(__NR_kill, top, SIGKILL_);
+                killed = true;
+            }
         }
     }
     nx_l0_budget_close(&run->budget);
-    if (fiber->pidfd >= 0) {
-        (void)nx_sys(__NR_close, fiber->pidfd);
-        fiber->pidfd = -1;
+    if (fiber->shared->warden_pidfd >= 0) {
+        (void)nx_sys(__NR_close, fiber->shared->warden_pidfd);
     }
     if (fiber->shared->pidfd >= 0) {
         (void)nx_sys(__NR_close, fiber->shared->pidfd);
@@ -272,7 +299,9 @@ static bool live(nx_l0_fiber *fiber, nx_l0_run *run)
         return false;
     }
     watch(fiber, run);
-    sweep();
+    if (fiber->pid != 0) {
+        sweep();
+    }
     return fiber->shared->error == 0;
 }
 
