@@ -171,6 +171,19 @@ def test_background_processes_end_with_the_program(mark: Path) -> None:
     assert wait_until(lambda: not alive(word))
 
 
+def test_without_a_pid_namespace_only_the_programs_own_processes_end(mark: Path) -> None:
+    word = f"stray-{mark.name}"
+    script = f"(while :; do sleep 0.05; done; : {word}) & exit 0"
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        run("--waive", "pid-namespace", "--", SH, "-c", script, cwd=mark)
+        assert wait_until(lambda: not alive(word))
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
 def test_a_sealed_image_runs_and_is_not_the_file(mark: Path) -> None:
     copy = mark / "tool"
     copy.write_bytes(Path("/bin/true").read_bytes())

@@ -139,6 +139,10 @@ bool nx_l0_start_fiber(nx_l0_fiber *fiber);
 /* The child of a start: narrows itself and executes; never returns. */
 __attribute__((noreturn)) void nx_l0_become_fiber(nx_l0_fiber *fiber);
 
+/* Kills and reaps all children of this process, and theirs, which become its own: it must be a
+ * subreaper and have no child that is to live. */
+void nx_l0_sweep(void);
+
 /* The template's part of the file tree, or the mounts that each life gets anew. */
 typedef enum {
     NX_TREE_TEMPLATE,

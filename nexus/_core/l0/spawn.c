@@ -148,8 +148,13 @@ static void keep_house(nx_l0_fiber *fiber, long pid)
     do {
         ended = nx_sys(__NR_wait4, -1, &status, 0, NULL);
     } while (ended != pid && ended != -ECHILD_);
-    (void)nx_sys(__NR_kill, -1, SIGKILL_);
-    while (nx_sys(__NR_wait4, -1, NULL, 0, NULL) > 0) {
+    if (nx_sys0(__NR_getpid) == 1) {
+        /* Nowhere but in a namespace of our own does -1 mean those of this life. */
+        (void)nx_sys(__NR_kill, -1, SIGKILL_);
+        while (nx_sys(__NR_wait4, -1, NULL, 0, NULL) > 0) {
+        }
+    } else {
+        nx_l0_sweep();
     }
     fiber->shared->status = status;
     /* Pairs with the acquire in has_ended. */
@@ -184,6 +189,9 @@ static void warden(nx_l0_fiber *fiber)
     if (!tie_to_l0(fiber) ||
         ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
+    }
+    if ((spaces & CLONE_NEWPID) == 0) {
+        (void)nx_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0, 0);
     }
     long pid = clone_fiber(fiber, nx_l0_become_fiber);
     if (pid >= 0) {

@@ -243,37 +243,6 @@ static void watch(nx_l0_fiber *fiber, nx_l0_run *run)
     }
 }
 
-/* Ends whoever a fiber without a pid namespace left behind; they have become our children. */
-static void sweep(void)
-{
-    char list[4096];
-
-    for (int round = 0; round < SWEEP_ROUNDS_MAX; round++) {
-        long descriptor =
-            nx_sys(__NR_openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC, 0);
-        long size = descriptor < 0 ? 0 : nx_sys(__NR_read, descriptor, list, sizeof list);
-        if (descriptor >= 0) {
-            (void)nx_sys(__NR_close, descriptor);
-        }
-        if (size <= 0) {
-            return;
-        }
-        uint32_t pid = 0;
-        for (long i = 0; i < size; i++) {
-            if (list[i] >= '0' && list[i] <= '9') {
-                pid = pid * 10 + (uint32_t)(list[i] - '0');
-            } else if (pid != 0) {
-                (void)nx_sys(__NR_kill, pid, SIGKILL_);
-                pid = 0;
-            }
-        }
-        /* Their own children come to us when they go: look again. */
-        (void)nx_sys(__NR_wait4, -1, NULL, 0, NULL);
-        while (nx_sys(__NR_wait4, -1, NULL, WNOHANG_, NULL) > 0) {
-        }
-    }
-}
-
 static int exit_status(int status)
 {
     int signal = status & 0x7f;
@@ -300,7 +269,7 @@ static bool live(nx_l0_fiber *fiber, nx_l0_run *run)
     }
     watch(fiber, run);
     if (fiber->pid != 0) {
-        sweep();
+        nx_l0_sweep();
     }
     return fiber->shared->error == 0;
 }
