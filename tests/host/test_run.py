@@ -165,6 +165,19 @@ def test_nothing_outlives_a_killed_supervisor(mark: Path) -> None:
     assert wait_until(lambda: not alive(word))
 
 
+def test_a_fiber_without_namespaces_dies_with_its_supervisor(mark: Path) -> None:
+    word = f"bare-{mark.name}"
+    waived = ["user", "pid", "ipc", "mount", "network"]
+    options = [word for one in waived for word in ("--waive", f"{one}-namespace")]
+    script = f"touch up; while :; do sleep 0.05; done; : {word}"
+    child = subprocess.Popen([*RUN, *options, "--", SH, "-c", script], cwd=mark)
+    assert wait_until((mark / "up").exists)
+    assert alive(word)
+    child.kill()
+    child.wait()
+    assert wait_until(lambda: not alive(word))
+
+
 def test_background_processes_end_with_the_program(mark: Path) -> None:
     word = f"background-{mark.name}"
     run("--", SH, "-c", f"(while :; do sleep 0.05; done; : {word}) & exit 0", cwd=mark)

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Switch records in, bursts and tiers out; the theory is in budget.h. */
-#include "budget.h"
-
 #include "nx_l0.h"
 
 #include <linux/fcntl.h>

@@ -204,7 +204,7 @@ void nx_l0_become_fiber(nx_l0_fiber *fiber)
     uint64_t nothing = 0;
     const char *path;
 
-    if (narrow(fiber)) {
+    if (nx_l0_tie(fiber) && narrow(fiber)) {
         (void)nx_sys(__NR_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC);
         nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
         long image = open_image(fiber);

@@ -4,13 +4,13 @@
  * its manifest says, watches it, and starts it again.
  *
  * Processes. L0 reads a plan (docs/spec/bkdl.md) from a sealed memfd and becomes the parent of
- * everything. A fiber with namespaces of its own has a *template*: a copy of L0 that lives in the
- * user, network and mount namespaces which lives can share, with the file tree finished. Each life
- * is cloned from it: a *warden*, process 1 of a new pid namespace, which starts the fiber, reaps
- * orphans and leaves when the fiber is gone, which takes everything else in the namespace with it.
- * Both share L0's table of descriptors, so that L0 can signal the fiber itself through a pidfd. A
- * fiber without them is L0's own child. The fiber itself starts in its parent's memory (CLONE_VM |
- * CLONE_VFORK), narrows itself and executes its image: no page table is copied.
+ * everything. Each fiber has a *template*: a copy of L0 that lives in the user, network and mount
+ * namespaces which lives can share, with the file tree finished. Each life is cloned from it: a
+ * *warden*, process 1 of a new pid namespace, which starts the fiber, reaps orphans and, when the
+ * fiber is gone, ends whatever else is left. Both share L0's table of descriptors, so that L0 can
+ * signal the fiber itself through a pidfd; both die with L0. The fiber itself starts in its
+ * warden's memory (CLONE_VM | CLONE_VFORK), narrows itself and executes its image: no page table is
+ * copied. Where namespaces are waived the processes are the same, only with less around them.
  *
  * What a child does until execve it reports in `nx_l0_shared`: the stage it is in, and the error
  * it met there. No stage is skipped: what cannot be enforced ends the start.
@@ -21,13 +21,16 @@
 #ifndef NX_L0_H
 #define NX_L0_H
 
+#include "budget.h"
 #include "nx_bkdl.h"
+#include "nx_breaker.h"
 #include "nx_sys.h"
 
 #define NX_L0_EXIT_FAILED 125
 #define NX_L0_MOUNTS_MAX  256u
 #define NX_L0_STRINGS_MAX 4096u
 #define NX_L0_STACK_SIZE  (64u * 1024)
+#define NX_L0_FOREVER     NX_BUDGET_FOREVER
 
 /* Stages of a start, in order; the name of each is in stage.c and part of error messages. */
 typedef enum {
@@ -65,6 +68,13 @@ typedef struct nx_l0_shared {
     int32_t status;
 } nx_l0_shared;
 
+typedef enum {
+    NX_LIFE_OFF = 0,
+    NX_LIFE_ON,
+    NX_LIFE_PAUSE, /* before a restart */
+    NX_LIFE_OVER,
+} nx_l0_state;
+
 typedef struct nx_l0_fiber {
     nx_plan plan;
     nx_l0_shared *shared;
@@ -72,10 +82,15 @@ typedef struct nx_l0_fiber {
     const char **environment;
     uint64_t gate;    /* address of the exec gate, or 0 */
     int32_t lifeline; /* pidfd of L0: readable when L0 is gone */
-    int32_t ready;    /* eventfd, written when the fiber has been made */
+    int32_t ready;    /* eventfd, written when a life has been made and when it is over */
     int32_t template; /* pid of the template, or 0 */
-    int32_t pid;      /* of a fiber without namespaces */
     uint32_t starts;
+    nx_l0_state state;
+    int result;        /* exit status of all, once the state is NX_LIFE_OVER */
+    bool stopping;     /* asked to end: no restart, and SIGKILL at `until_ns` */
+    uint64_t until_ns; /* end of a pause or of the grace */
+    nx_breaker breaker;
+    nx_l0_budget budget;
 } nx_l0_fiber;
 
 typedef struct nx_l0_digits {
@@ -132,9 +147,12 @@ void nx_l0_note_ids(void);
 void nx_l0_map_child_ids(nx_l0_fiber *fiber, long pid);
 bool nx_l0_map_ids(nx_l0_fiber *fiber);
 
-/* Starts a life: asks the template for it, or makes the fiber where there are no namespaces. False
- * with the stage in `shared`; a template or a warden that fails ends, with the stage there too. */
+/* Starts a life: asks the template for it, making it the first time. False with the stage in
+ * `shared`; a template or a warden that fails ends, with the stage there too. */
 bool nx_l0_start_fiber(nx_l0_fiber *fiber);
+
+/* Makes this process die with its parent, also when L0 is dead already; false on failure. */
+bool nx_l0_tie(nx_l0_fiber *fiber);
 
 /* The child of a start: narrows itself and executes; never returns. */
 __attribute__((noreturn)) void nx_l0_become_fiber(nx_l0_fiber *fiber);
@@ -151,6 +169,20 @@ typedef enum {
 
 /* Builds one part of the manifest's file tree; false on failure. */
 bool nx_l0_build_mounts(nx_l0_fiber *fiber, nx_l0_tree part);
+
+/* Says something about the fiber on stderr, with the errno of `error`. */
+void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error);
+
+/* The state machine of life.c. Begins a life; hears the warden through `ready`; is told of a reaped
+ * child (true if it was one of the fiber's); sends a signal; asks for the end; lets time pass; and
+ * says when it must be stepped again at the latest. */
+void nx_l0_life_begin(nx_l0_fiber *fiber);
+void nx_l0_life_heard(nx_l0_fiber *fiber, uint64_t now_ns);
+bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t now_ns);
+void nx_l0_life_signal(const nx_l0_fiber *fiber, uint32_t signal);
+void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns);
+void nx_l0_life_step(nx_l0_fiber *fiber, uint64_t now_ns);
+uint64_t nx_l0_life_next(const nx_l0_fiber *fiber, uint64_t now_ns);
 
 /* Runs the fiber as its restart policy says; the exit status of the whole run. */
 int nx_l0_supervise(nx_l0_fiber *fiber);

@@ -96,8 +96,7 @@ long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber,
     return clone_and_run(&args, run, fiber);
 }
 
-/* Dies when L0 does, also when it is dead already. */
-static bool tie_to_l0(nx_l0_fiber *fiber)
+bool nx_l0_tie(nx_l0_fiber *fiber)
 {
     struct pollfd gone = {.fd = fiber->lifeline, .events = POLLIN};
     uint64_t no_wait[2] = {0, 0};
@@ -157,17 +156,17 @@ static void keep_house(nx_l0_fiber *fiber, long pid)
         nx_l0_sweep();
     }
     fiber->shared->status = status;
-    /* Pairs with the acquire in has_ended. */
+    /* Pairs with the acquire in nx_l0_life_heard. */
     __atomic_store_n(&fiber->shared->ended, 1, __ATOMIC_RELEASE);
     tell_l0(fiber);
 }
 
 /* The fiber's own clone; when it returns the image runs or the start has failed. */
-static long clone_fiber(nx_l0_fiber *fiber, void (*run)(nx_l0_fiber *))
+static long clone_fiber(nx_l0_fiber *fiber)
 {
     nx_l0_enter(fiber, NX_STAGE_FIBER_CLONE, 0);
-    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, run, fiber, fiber_stack,
-                           &fiber->shared->pidfd, NULL);
+    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, nx_l0_become_fiber, fiber,
+                           fiber_stack, &fiber->shared->pidfd, NULL);
     if (nx_l0_ok(fiber, pid) && fiber->shared->error == 0) {
         nx_l0_enter(fiber, NX_STAGE_RUNNING, 0);
         tell_l0(fiber);
@@ -186,14 +185,14 @@ static void warden(nx_l0_fiber *fiber)
 {
     uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
 
-    if (!tie_to_l0(fiber) ||
+    if (!nx_l0_tie(fiber) ||
         ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     if ((spaces & CLONE_NEWPID) == 0) {
         (void)nx_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0, 0);
     }
-    long pid = clone_fiber(fiber, nx_l0_become_fiber);
+    long pid = clone_fiber(fiber);
     if (pid >= 0) {
         keep_house(fiber, pid);
     }
@@ -213,7 +212,7 @@ static void serve_lives(nx_l0_fiber *fiber)
     nx_l0_shared *shared = fiber->shared;
     uint32_t served = 0;
 
-    if (!tie_to_l0(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
+    if (!nx_l0_tie(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
         ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
         ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE))) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
@@ -230,15 +229,6 @@ static void serve_lives(nx_l0_fiber *fiber)
             nx_l0_exit(NX_L0_EXIT_FAILED);
         }
     }
-}
-
-/* A fiber without namespaces is tied to L0 itself. */
-static void orphan_fiber(nx_l0_fiber *fiber)
-{
-    if (!tie_to_l0(fiber)) {
-        nx_l0_exit(NX_L0_EXIT_FAILED);
-    }
-    nx_l0_become_fiber(fiber);
 }
 
 /* The first life makes the template. */
@@ -271,10 +261,6 @@ bool nx_l0_start_fiber(nx_l0_fiber *fiber)
     shared->pidfd = shared->warden_pidfd = -1;
     fiber->starts++;
     nx_l0_enter(fiber, NX_STAGE_CLONE, 0);
-    if (spaces == 0) {
-        fiber->pid = (int32_t)clone_fiber(fiber, orphan_fiber);
-        return fiber->pid >= 0;
-    }
     if (fiber->template == 0 && !make_template(fiber, spaces)) {
         return false;
     }
