@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,22 @@ def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*RUN, *words], capture_output=True, text=True, timeout=60, check=False, **options
     )
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `nexus run` in the background; whatever still runs at the end is killed."""
+    children: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str, cwd: Path) -> subprocess.Popen[str]:
+        command = [*RUN, *words]
+        children.append(subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True))
+        return children[-1]
+
+    yield begin
+    for child in children:
+        child.kill()
+        child.communicate()
 
 
 @pytest.fixture
@@ -126,15 +142,10 @@ def test_success_ends_a_restart_on_failure() -> None:
     assert run("--restart", "on-failure", "--", SH, "-c", "echo once").stdout == "once\n"
 
 
-def test_a_request_to_stop_reaches_the_program_and_ends_the_restarts(mark: Path) -> None:
+def test_a_request_to_stop_reaches_the_program_and_ends_the_restarts(mark: Path, start) -> None:
     word = f"stop-{mark.name}"
     script = f"trap 'echo stopped; exit 9' TERM; touch up; : {word}; while :; do sleep 0.05; done"
-    child = subprocess.Popen(
-        [*RUN, "--restart", "always", "--", SH, "-c", script],
-        cwd=mark,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    child = start("--restart", "always", "--", SH, "-c", script, cwd=mark)
     assert wait_until((mark / "up").exists)
     child.terminate()
     out, _ = child.communicate(timeout=30)
@@ -142,22 +153,22 @@ def test_a_request_to_stop_reaches_the_program_and_ends_the_restarts(mark: Path)
     assert alive(word) == []
 
 
-def test_a_program_that_ignores_the_request_is_killed_after_the_grace(mark: Path) -> None:
+def test_a_program_that_ignores_the_request_is_killed_after_the_grace(mark: Path, start) -> None:
     manifest = mark / "node.kdl"
     manifest.write_text(
         f'fiber "deaf" {{\n  program "{SH}" "-c" "trap \'\' TERM; touch up; while :; do sleep '
         '0.05; done"\n  grace "300ms"\n}\n'
     )
-    child = subprocess.Popen([*RUN, "--manifest", str(manifest)], cwd=mark)
+    child = start("--manifest", str(manifest), cwd=mark)
     assert wait_until((mark / "up").exists)
     child.terminate()
     assert child.wait(timeout=30) == 128 + signal.SIGKILL
 
 
-def test_nothing_outlives_a_killed_supervisor(mark: Path) -> None:
+def test_nothing_outlives_a_killed_supervisor(mark: Path, start) -> None:
     word = f"orphan-{mark.name}"
     script = f"(while :; do sleep 0.05; done; : {word}) & touch up; wait"
-    child = subprocess.Popen([*RUN, "--", SH, "-c", script], cwd=mark)
+    child = start("--", SH, "-c", script, cwd=mark)
     assert wait_until((mark / "up").exists)
     assert alive(word)
     child.kill()
@@ -165,12 +176,12 @@ def test_nothing_outlives_a_killed_supervisor(mark: Path) -> None:
     assert wait_until(lambda: not alive(word))
 
 
-def test_a_fiber_without_namespaces_dies_with_its_supervisor(mark: Path) -> None:
+def test_a_fiber_without_namespaces_dies_with_its_supervisor(mark: Path, start) -> None:
     word = f"bare-{mark.name}"
     waived = ["user", "pid", "ipc", "mount", "network"]
     options = [word for one in waived for word in ("--waive", f"{one}-namespace")]
     script = f"touch up; while :; do sleep 0.05; done; : {word}"
-    child = subprocess.Popen([*RUN, *options, "--", SH, "-c", script], cwd=mark)
+    child = start(*options, "--", SH, "-c", script, cwd=mark)
     assert wait_until((mark / "up").exists)
     assert alive(word)
     child.kill()
