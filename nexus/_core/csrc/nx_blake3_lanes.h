@@ -10,6 +10,7 @@
  *   NX_B3_BYTES    1 if rotations by 8 and 16 are cheaper as byte shuffles (x86 before AVX-512)
  *   NX_B3_STEP     statement run 56 times a block, or nothing: a second, scalar computation
  *                  placed where the vector code leaves issue slots free
+ *   NX_B3_COMPRESS another COMPRESS for the uniform kernel, or nothing
  *   NX_B3_ARGS     further parameters of the uniform kernel, or nothing
  *   NX_B3_BEGIN, NX_B3_END  what the second computation does before and after, or nothing
  *   NX_B3_UNIFORM_ONLY      defined: only the uniform kernel is wanted
@@ -94,6 +95,9 @@ NX_INLINE NX_B3_TARGET VEC NX_B3_NAME(shuffled)(VEC x, const uint8_t *mask)
 
 #ifndef NX_B3_STEP
 #define NX_B3_STEP
+#endif
+#ifndef NX_B3_COMPRESS
+#define NX_B3_COMPRESS COMPRESS
 #endif
 #ifndef NX_B3_ARGS
 #define NX_B3_ARGS
@@ -348,7 +352,8 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(uniform)(const nx_blake3_batch *
             from[i] += NX_BLAKE3_BLOCK;
             __builtin_prefetch(from[i] + ahead);
         }
-        COMPRESS(cv, m, counters[0], counters[1], (VEC){0} + NX_BLAKE3_BLOCK, (VEC){0} + flags);
+        NX_B3_COMPRESS(cv, m, counters[0], counters[1], (VEC){0} + NX_BLAKE3_BLOCK,
+                       (VEC){0} + flags);
     }
     NX_B3_END
     NX_B3_NAME(store)(cv, ret);
@@ -418,6 +423,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(parents)(const uint8_t *cvs,
 #undef NX_B3_TARGET
 #undef NX_B3_BYTES
 #undef NX_B3_STEP
+#undef NX_B3_COMPRESS
 #undef NX_B3_BEGIN
 #undef NX_B3_END
 #undef NX_B3_ARGS

@@ -35,6 +35,7 @@ typedef struct {
     size_t size;
     nx_blake3_mode mode;
     nx_cdc_ride_kernel *ride;
+    size_t ride_bytes;
     unsigned lanes;
 
     size_t searched; /* start of the chunk that is searched */
@@ -179,7 +180,7 @@ static bool may_ride(const engine *e)
         return false;
     }
     last = e->search.at < middle && middle < last ? middle : last;
-    return e->search.at + NX_CDC_RIDE <= last;
+    return e->search.at + e->ride_bytes <= last;
 }
 
 /* Hashes the full batch into the log, with the search riding on it. */
@@ -198,7 +199,7 @@ static void hash_riding(engine *e)
         e->search.at += (size_t)(ride.hit - ride.from);
         e->found = e->searched + e->search.at;
     } else {
-        e->search.at += NX_CDC_RIDE;
+        e->search.at += e->ride_bytes;
     }
 }
 
@@ -318,7 +319,7 @@ int nx_cdc_digests(const nx_cdc *cdc, const uint8_t *data, size_t size, size_t s
     e.size = size;
     nx_blake3_mode_hash(&e.mode);
     e.lanes = lanes;
-    e.ride = nx_cdc_ride_of(level);
+    e.ride = nx_cdc_ride_of(level, &e.ride_bytes);
     e.uniform = true;
     e.chunk = e.queued = start;
     search_from(&e, start);

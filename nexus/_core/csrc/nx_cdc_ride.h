@@ -16,10 +16,11 @@
  * costs 300 / 940 / 4,100 cycles more; alone it costs 1 cycle a byte. */
 #define NX_CDC_RIDE_STEP 3u
 #define NX_CDC_RIDE      (NX_CDC_RIDE_STEP * 56u * 16u)
+#define NX_CDC_RIDE_AVX2 (56u * 7u * 16u) /* 56 bytes a round */
 
 typedef struct {
     const uint64_t *gear;
-    const uint8_t *from; /* NX_CDC_RIDE bytes are read */
+    const uint8_t *from; /* as many bytes are read as nx_cdc_ride_of tells */
     uint64_t hash;
     uint64_t mask;
     const uint8_t *hit; /* the first byte that triggers, or NULL */
@@ -29,7 +30,7 @@ typedef struct {
 typedef void nx_cdc_ride_kernel(const nx_blake3_batch *batch, const nx_blake3_mode *mode,
                                 uint8_t *ret, nx_cdc_ride *ride);
 
-/* NULL where no wide kernel is, or riding does not pay. */
-nx_cdc_ride_kernel *nx_cdc_ride_of(nx_simd level);
+/* The kernel and the bytes it searches; NULL where no wide kernel is, or riding does not pay. */
+nx_cdc_ride_kernel *nx_cdc_ride_of(nx_simd level, size_t *ret_bytes);
 
 #endif
