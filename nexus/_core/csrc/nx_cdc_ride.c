@@ -7,7 +7,7 @@
 
 #define NX_B3_LANES   16
 #define NX_B3_NAME(x) ride_##x##_16
-#define NX_B3_TARGET  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq" NX_B3_TUNE)))
+#define NX_B3_TARGET  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq")))
 #define NX_B3_BYTES   0
 #include "nx_cdc_ride_lanes.h"
 #endif
