@@ -27,6 +27,14 @@
 #define NX_B3_SHUFFLE(type, a, b, ...) __builtin_shuffle(a, b, (type){__VA_ARGS__})
 #endif
 
+/* gcc 12 leaves the loops of the transposition rolled at -O2; clang unrolls them unasked, where
+ * there are registers for it. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define NX_B3_UNROLL _Pragma("GCC unroll 16")
+#else
+#define NX_B3_UNROLL
+#endif
+
 typedef uint32_t NX_B3_NAME(vec) __attribute__((vector_size(4 * NX_B3_LANES)));
 typedef uint64_t NX_B3_NAME(pair) __attribute__((vector_size(4 * NX_B3_LANES)));
 typedef uint8_t NX_B3_NAME(bytes) __attribute__((vector_size(4 * NX_B3_LANES)));
@@ -126,26 +134,26 @@ NX_INLINE NX_B3_TARGET void NX_B3_NAME(transpose4)(VEC *r)
 NX_INLINE NX_B3_TARGET void NX_B3_NAME(load)(const uint8_t *const from[NX_B3_LANES], VEC m[16])
 {
 #if NX_B3_LANES == 4
-#pragma GCC unroll 16
+    NX_B3_UNROLL
     for (int part = 0; part < 4; part++) {
         VEC *row = m + 4 * part;
-#pragma GCC unroll 16
+        NX_B3_UNROLL
         for (int i = 0; i < 4; i++) {
             memcpy(&row[i], from[i] + 16 * part, sizeof row[i]);
         }
         NX_B3_NAME(transpose4)(row);
     }
 #elif NX_B3_LANES == 8
-#pragma GCC unroll 16
+    NX_B3_UNROLL
     for (int part = 0; part < 2; part++) {
         VEC row[8];
-#pragma GCC unroll 16
+        NX_B3_UNROLL
         for (int i = 0; i < 8; i++) {
             memcpy(&row[i], from[i] + 32 * part, sizeof row[i]);
         }
         NX_B3_NAME(transpose4)(row);
         NX_B3_NAME(transpose4)(row + 4);
-#pragma GCC unroll 16
+        NX_B3_UNROLL
         for (int c = 0; c < 4; c++) {
             m[8 * part + c] = UNPACK64(LOW128, row[c], row[4 + c]);
             m[8 * part + 4 + c] = UNPACK64(HIGH128, row[c], row[4 + c]);
@@ -153,15 +161,15 @@ NX_INLINE NX_B3_TARGET void NX_B3_NAME(load)(const uint8_t *const from[NX_B3_LAN
     }
 #else
     VEC row[16];
-#pragma GCC unroll 16
+    NX_B3_UNROLL
     for (int i = 0; i < 16; i++) {
         memcpy(&row[i], from[i], sizeof row[i]);
     }
-#pragma GCC unroll 16
+    NX_B3_UNROLL
     for (int g = 0; g < 4; g++) {
         NX_B3_NAME(transpose4)(row + 4 * g);
     }
-#pragma GCC unroll 16
+    NX_B3_UNROLL
     for (int c = 0; c < 4; c++) {
         VEC even_a = UNPACK64(LOW128, row[c], row[4 + c]);
         VEC odd_a = UNPACK64(HIGH128, row[c], row[4 + c]);
@@ -236,7 +244,7 @@ NX_INLINE NX_B3_TARGET void NX_B3_NAME(store)(VEC cv[8], uint8_t *ret)
 {
     NX_B3_NAME(transpose4)(cv);
     NX_B3_NAME(transpose4)(cv + 4);
-#pragma GCC unroll 16
+    NX_B3_UNROLL
     for (int c = 0; c < 4; c++) {
 #if NX_B3_LANES == 8
         VEC low = UNPACK64(LOW128, cv[c], cv[4 + c]);
@@ -244,7 +252,7 @@ NX_INLINE NX_B3_TARGET void NX_B3_NAME(store)(VEC cv[8], uint8_t *ret)
         memcpy(ret + 32 * c, &low, 32);
         memcpy(ret + 32 * (4 + c), &high, 32);
 #else
-#pragma GCC unroll 16
+        NX_B3_UNROLL
         for (int part = 0; part < NX_B3_LANES / 4; part++) {
             memcpy(ret + 32 * (4 * part + c), (const char *)&cv[c] + 16 * part, 16);
             memcpy(ret + 32 * (4 * part + c) + 16, (const char *)&cv[4 + c] + 16 * part, 16);
@@ -347,7 +355,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(uniform)(const nx_blake3_batch *
         size_t ahead = 3 * NX_BLAKE3_BLOCK + (b < 12 ? 0 : (NX_B3_LANES - 1) * NX_BLAKE3_LEAF);
 
         NX_B3_NAME(load)(from, m);
-#pragma GCC unroll 16
+        NX_B3_UNROLL
         for (int i = 0; i < NX_B3_LANES; i++) {
             from[i] += NX_BLAKE3_BLOCK;
             __builtin_prefetch(from[i] + ahead);
@@ -418,6 +426,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(parents)(const uint8_t *cvs,
 #undef ROUND
 #undef COMPRESS
 #undef NX_B3_SHUFFLE
+#undef NX_B3_UNROLL
 #undef NX_B3_LANES
 #undef NX_B3_NAME
 #undef NX_B3_TARGET
