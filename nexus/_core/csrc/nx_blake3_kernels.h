@@ -5,14 +5,6 @@
 
 #include "nx_blake3.h"
 
-/* gcc 12 schedules and spills the wide kernels best with this model, on AMD as well: 395 against
- * 445 cycles a block of 8 lanes on Zen 3. */
-#if defined(__GNUC__) && !defined(__clang__)
-#define NX_B3_TUNE ",tune=skylake-avx512"
-#else
-#define NX_B3_TUNE ""
-#endif
-
 /* Hashes every lane of the batch. `uniform` promises size 1,024 and flags_end 0 in all. */
 typedef void nx_blake3_leaves_kernel(const nx_blake3_batch *batch, const nx_blake3_mode *mode,
                                      bool uniform, uint8_t *ret);

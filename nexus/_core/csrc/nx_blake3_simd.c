@@ -5,7 +5,7 @@
 #include <string.h>
 
 #if defined(__x86_64__)
-#define TARGET_4 __attribute__((target("sse4.1" NX_B3_TUNE)))
+#define TARGET_4 __attribute__((target("sse4.1")))
 #define BYTES_4  1
 #else
 #define TARGET_4
@@ -23,13 +23,13 @@
 #if defined(__x86_64__)
 #define NX_B3_LANES   8
 #define NX_B3_NAME(x) x##_8
-#define NX_B3_TARGET  __attribute__((target("avx2" NX_B3_TUNE)))
+#define NX_B3_TARGET  __attribute__((target("avx2")))
 #define NX_B3_BYTES   1
 #include "nx_blake3_lanes.h"
 
 #define NX_B3_LANES   16
 #define NX_B3_NAME(x) x##_16
-#define NX_B3_TARGET  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq" NX_B3_TUNE)))
+#define NX_B3_TARGET  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq")))
 #define NX_B3_BYTES   0
 #include "nx_blake3_lanes.h"
 #endif

@@ -5,8 +5,9 @@
  * The search proves bytes to belong to a chunk long before the chunk's end is known, so its
  * leaves are hashed as soon as a whole batch is proved, while they are in the cache. Leaves go
  * into batches in the order of the data, across chunk boundaries, and their chaining values into
- * a log; a chunk whose values are all there is joined to its root. While a batch is hashed, the
- * search rides on the kernel where there is one for it (nx_cdc_ride.h).
+ * a log. The last leaf of a chunk, which is shorter, waits for those of other chunks, so that all
+ * other batches are uniform; then the chunks whose values are all there are joined to their roots.
+ * While a batch is hashed, the search rides on the kernel where there is one (nx_cdc_ride.h).
  *
  * Positions:  chunk <= queued <= proved.  `chunk` is where the chunk starts whose leaves are
  * queued; its end is `end`, or unknown (0), and then the search runs in it. When it is known the
@@ -22,11 +23,16 @@
 #define LEAF        NX_BLAKE3_LEAF
 #define OUT         NX_BLAKE3_OUT
 #define LANES       NX_BLAKE3_LANES_MAX
+#define RING        LANES
+#define LOG_JOIN    1024u /* leaves in the log that are not left waiting for others' tails */
 #define SEARCH_STEP 4096u /* bytes searched at a time without a ride */
 
+/* A chunk that is queued to its end and not joined. */
 typedef struct {
     uint64_t end;
     size_t leaves;
+    bool ragged; /* its last leaf is in `tails`, and not in the log */
+    uint8_t tail[OUT];
 } closed;
 
 typedef struct {
@@ -35,6 +41,7 @@ typedef struct {
     size_t size;
     nx_blake3_mode mode;
     nx_cdc_ride_kernel *ride;
+    size_t ride_bytes;
     unsigned lanes;
 
     size_t searched; /* start of the chunk that is searched */
@@ -45,13 +52,14 @@ typedef struct {
     size_t queued;
     size_t end;
 
-    nx_blake3_batch batch;
+    nx_blake3_batch batch; /* whole leaves */
     unsigned waiting;
-    bool uniform;
+    nx_blake3_batch tails; /* the last leaves of the last chunks in `ring` that are ragged */
+    unsigned tailing;
 
-    uint8_t *log;
+    uint8_t *log; /* of whole leaves */
     size_t logged;
-    closed ring[2 * LANES]; /* chunks that are queued to their end and not joined */
+    closed ring[RING];
     unsigned first, closing;
 } engine;
 
@@ -179,7 +187,7 @@ static bool may_ride(const engine *e)
         return false;
     }
     last = e->search.at < middle && middle < last ? middle : last;
-    return e->search.at + NX_CDC_RIDE <= last;
+    return e->search.at + e->ride_bytes <= last;
 }
 
 /* Hashes the full batch into the log, with the search riding on it. */
@@ -198,41 +206,72 @@ static void hash_riding(engine *e)
         e->search.at += (size_t)(ride.hit - ride.from);
         e->found = e->searched + e->search.at;
     } else {
-        e->search.at += NX_CDC_RIDE;
+        e->search.at += e->ride_bytes;
     }
 }
 
 static void hash_batch(engine *e)
 {
-    if (e->uniform && e->waiting == e->lanes && may_ride(e)) {
+    if (e->waiting == e->lanes && may_ride(e)) {
         hash_riding(e);
     } else {
         nx_blake3_leaves(&e->mode, &e->batch, e->waiting, e->log + OUT * e->logged);
     }
     e->logged += e->waiting;
     e->waiting = 0;
-    e->uniform = true;
 }
 
-/* Joins the chunks whose leaves are all in the log. */
+/* Hashes the last leaves, each to its chunk: the newest chunk's is the last. */
+static void hash_tails(engine *e)
+{
+    uint8_t cvs[LANES * OUT];
+
+    nx_blake3_leaves(&e->mode, &e->tails, e->tailing, cvs);
+    for (unsigned back = 1; e->tailing > 0; back++) {
+        closed *c = &e->ring[(e->first + e->closing - back) % RING];
+        if (c->ragged) {
+            memcpy(c->tail, cvs + OUT * --e->tailing, OUT);
+        }
+    }
+}
+
+/* The digest of a chunk from the log and its tail; the log's next value lies where the tail has
+ * to be, and is put back. */
+static void join_chunk(const engine *e, const closed *c, uint8_t *cvs, uint8_t ret[OUT])
+{
+    uint8_t next[OUT], *last = cvs + OUT * (c->leaves - 1);
+
+    memcpy(next, last, OUT);
+    if (c->ragged) {
+        memcpy(last, c->tail, OUT);
+    }
+    if (c->leaves == 1) {
+        memcpy(ret, cvs, OUT);
+    } else {
+        nx_blake3_root(&e->mode, cvs, c->leaves, ret, OUT);
+    }
+    memcpy(last, next, OUT);
+}
+
+/* Joins the chunks whose leaves are all hashed. */
 static int join(engine *e, nx_cdc_list *list)
 {
     size_t used = 0;
 
-    while (e->closing > 0 && e->logged - used >= e->ring[e->first].leaves) {
+    while (e->closing > 0) {
         const closed *c = &e->ring[e->first];
+        size_t whole = c->leaves - c->ragged;
+        if (e->logged - used < whole) {
+            break;
+        }
         if (reserve(list, 1) != NX_OK) {
             return NX_ENOMEM;
         }
         nx_cdc_digest *item = &list->items[list->count++];
         item->end = c->end;
-        if (c->leaves == 1) {
-            memcpy(item->blake3, e->log + OUT * used, OUT);
-        } else {
-            nx_blake3_root(&e->mode, e->log + OUT * used, c->leaves, item->blake3, OUT);
-        }
-        used += c->leaves;
-        e->first = (e->first + 1) % (2 * LANES);
+        join_chunk(e, c, e->log + OUT * used, item->blake3);
+        used += whole;
+        e->first = (e->first + 1) % RING;
         e->closing--;
     }
     e->logged -= used;
@@ -240,29 +279,31 @@ static int join(engine *e, nx_cdc_list *list)
     return NX_OK;
 }
 
-/* Queues the next leaf if it is proved to be one; false if not. */
+static void put(nx_blake3_batch *batch, unsigned lane, const engine *e, size_t size, uint32_t flags)
+{
+    batch->data[lane] = e->data + e->queued;
+    batch->counter[lane] = (e->queued - e->chunk) / LEAF;
+    batch->size[lane] = (uint32_t)size;
+    batch->flags_end[lane] = flags;
+}
+
+/* Queues the next leaf if it is proved to be one; false if not. The last leaf of a chunk is a
+ * tail unless it is whole and has others before it. */
 static bool queue_leaf(engine *e)
 {
     bool known = e->end != 0;
     size_t proved = known ? e->end : e->searched + e->search.at;
     size_t size = LEAF;
-    unsigned lane = e->waiting;
 
-    if (!known && e->search.at > limit_of(e)) {
-        return false; /* a rest below the minimum: the next search step closes it */
+    if (!known && (e->search.at > limit_of(e) || e->queued + LEAF >= proved)) {
+        return false; /* in a rest below the minimum the next search step closes it */
     }
-    if (e->queued + LEAF > proved || (!known && e->queued + LEAF == proved)) {
-        if (!known) {
-            return false;
-        }
+    if (known && (e->queued + LEAF > proved || e->end - e->chunk == LEAF)) {
         size = proved - e->queued;
+        put(&e->tails, e->tailing++, e, size, e->end - e->chunk <= LEAF ? NX_BLAKE3_ROOT : 0);
+    } else {
+        put(&e->batch, e->waiting++, e, size, 0);
     }
-    e->batch.data[lane] = e->data + e->queued;
-    e->batch.counter[lane] = (e->queued - e->chunk) / LEAF;
-    e->batch.size[lane] = (uint32_t)size;
-    e->batch.flags_end[lane] = known && e->end - e->chunk <= LEAF ? NX_BLAKE3_ROOT : 0;
-    e->uniform &= size == LEAF && e->batch.flags_end[lane] == 0;
-    e->waiting++;
     e->queued += size;
     return true;
 }
@@ -271,9 +312,10 @@ static bool queue_leaf(engine *e)
 static void advance(engine *e)
 {
     if (e->end != 0 && e->queued == e->end) {
-        unsigned last = (e->first + e->closing++) % (2 * LANES);
-        e->ring[last].end = e->end;
-        e->ring[last].leaves = (e->end - e->chunk + LEAF - 1) / LEAF;
+        closed *c = &e->ring[(e->first + e->closing++) % RING];
+        c->end = e->end;
+        c->leaves = (e->end - e->chunk + LEAF - 1) / LEAF;
+        c->ragged = (e->end - e->chunk) % LEAF != 0 || c->leaves == 1;
         e->chunk = e->end;
         e->end = 0;
     }
@@ -283,19 +325,31 @@ static void advance(engine *e)
     }
 }
 
+/* Joins what is hashed; with `all`, after hashing what waits. */
+static int settle(engine *e, bool all, nx_cdc_list *list)
+{
+    if (all && e->waiting > 0) {
+        hash_batch(e);
+    }
+    if (e->tailing > 0) {
+        hash_tails(e);
+    }
+    return join(e, list);
+}
+
 static int run(engine *e, size_t stop, nx_cdc_list *list)
 {
     for (;;) {
         advance(e);
         bool over = e->chunk >= stop; /* what is known of later chunks is left alone */
-        if (e->waiting == e->lanes || (over && e->waiting > 0)) {
-            hash_batch(e);
-            int code = join(e, list);
-            if (code != NX_OK) {
+        bool full = e->closing == RING || (e->closing > 0 && e->logged >= LOG_JOIN);
+        if (over || full || e->tailing == e->lanes) {
+            int code = settle(e, over || full, list);
+            if (code != NX_OK || over) {
                 return code;
             }
-        } else if (over) {
-            return NX_OK;
+        } else if (e->waiting == e->lanes) {
+            hash_batch(e);
         } else if (!queue_leaf(e)) {
             search_step(e);
         }
@@ -318,11 +372,10 @@ int nx_cdc_digests(const nx_cdc *cdc, const uint8_t *data, size_t size, size_t s
     e.size = size;
     nx_blake3_mode_hash(&e.mode);
     e.lanes = lanes;
-    e.ride = nx_cdc_ride_of(level);
-    e.uniform = true;
+    e.ride = nx_cdc_ride_of(level, &e.ride_bytes);
     e.chunk = e.queued = start;
     search_from(&e, start);
-    e.log = malloc(OUT * (cdc->maximum / LEAF + 1 + 3 * LANES));
+    e.log = malloc(OUT * (LOG_JOIN + cdc->maximum / LEAF + 1 + 3 * LANES));
     if (e.log == NULL) {
         return NX_ENOMEM;
     }
