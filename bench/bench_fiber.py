@@ -143,15 +143,7 @@ def start_cases(place: Path, bell: Bell) -> dict[str, Callable[[], float]]:
     }
     bwrap = shutil.which("bwrap")
     if bwrap is not None:
-        flags = [
-            "--bind",
-            "/",
-            "/",
-            "--unshare-user",
-            "--unshare-pid",
-            "--unshare-ipc",
-            "--unshare-uts",
-        ]
+        unshared = [f"--unshare-{one}" for one in ("user", "pid", "ipc", "uts")]
         cases["bubblewrap"] = starter([bwrap, "--bind", "/", "/", *unshared, *words], bell)
     if importlib.util.find_spec("sandlock") is not None:
         cases["sandlock"] = sandlock_starter(words, bell)
