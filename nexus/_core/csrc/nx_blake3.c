@@ -2,7 +2,7 @@
 /* The tree of BLAKE3 over whatever kernels the level has. */
 #include "nx_blake3_kernels.h"
 
-#include <string.h>
+#include "nx_memory.h"
 
 #define OUT   NX_BLAKE3_OUT
 #define LEAF  NX_BLAKE3_LEAF

@@ -1,32 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Mint, derive, revoke and audit; the theory is in nx_capability.h. */
-#include "nx_capability.h"
-
-/* Odd constants of no structure (the golden ratio, primes of xxHash) that tell positions apart. */
-#define KEY_A    0x9e3779b185ebca87u
-#define KEY_B    0xc2b2ae3d27d4eb4fu
-#define POSITION 0x9e3779b97f4a7c15u
-
-/*
- * The share of one entry in the digest: the product of its two words, keyed and told apart by
- * position, modulo 2^64 - 1. Flipping bit k of one word changes the product by 2^k times the other,
- * which is 0 only when that other keyed word is 0 or 2^64 - 1; 2^k has an inverse.
- */
-NX_INLINE uint64_t entry_digest(uint64_t position, uint64_t a, uint64_t b)
-{
-    __uint128_t product = (__uint128_t)(a ^ KEY_A) * (b ^ (KEY_B + position * POSITION));
-    uint64_t low = (uint64_t)product;
-    uint64_t sum = low + (uint64_t)(product >> 64);
-
-    return sum + (sum < low);
-}
-
-static uint64_t digest_at(const nx_capability_table *table, uint32_t index)
-{
-    const nx_capability *entry = &table->hot[index];
-
-    return entry_digest(index, nx_load_u64(entry), entry->object);
-}
+/* Mint, derive and revoke: what changes a table; the theory is in nx_capability.h. */
+#include "nx_capability_digest.h"
 
 static nx_capability *live_entry(const nx_capability_table *table, uint64_t handle)
 {
@@ -140,17 +114,6 @@ int nx_capability_derive(nx_capability_table *table, uint64_t parent, uint16_t r
     return NX_OK;
 }
 
-int nx_capability_lookup(const nx_capability_table *table, uint64_t handle, nx_capability *ret)
-{
-    const nx_capability *entry = live_entry(table, handle);
-
-    if (entry == NULL) {
-        return NX_ESTALE;
-    }
-    *ret = *entry;
-    return NX_OK;
-}
-
 /* Takes an entry out of its parent's list of children. */
 static int unlink_entry(nx_capability_table *table, uint32_t index)
 {
@@ -249,35 +212,4 @@ int nx_capability_revoke(nx_capability_table *table, uint64_t handle, bool self,
         *ret = live_before - table->live;
     }
     return result;
-}
-
-size_t nx_capability_check_many(const nx_capability_table *table, const uint64_t *handles,
-                                size_t count, uint16_t rights, uint8_t *ret)
-{
-    enum { AHEAD = 12 }; /* handles in flight: covers an L2 miss at the pace of the loop */
-    size_t passed = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        if (i + AHEAD < count) {
-            uint32_t soon = (uint32_t)handles[i + AHEAD];
-            __builtin_prefetch(&table->hot[soon < table->capacity ? soon : 0]);
-        }
-        uint8_t ok = nx_capability_check(table, handles[i], rights);
-        ret[i] = ok;
-        passed += ok;
-    }
-    return passed;
-}
-
-void nx_capability_table_audit(const nx_capability_table *table, nx_capability_audit *ret)
-{
-    uint64_t digest = 0;
-    uint32_t live = 0;
-
-    for (uint32_t i = 0; i < table->capacity; i++) {
-        uint64_t word = nx_load_u64(&table->hot[i]);
-        digest += entry_digest(i, word, table->hot[i].object);
-        live += (uint32_t)word & 1;
-    }
-    *ret = (nx_capability_audit){digest, table->digest, live, table->retired};
 }

@@ -2,7 +2,7 @@
 /* The protocol; no libc but memcpy, memcmp and memset. */
 #include "nx_checkpoint.h"
 
-#include <string.h>
+#include "nx_memory.h"
 
 /* tests/native/test_checkpoint.c sets these to stop a save after each of its steps, and to break
  * the choice of the first copy. */

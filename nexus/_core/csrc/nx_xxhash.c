@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nx_xxhash.h"
 
-#include <string.h>
+#include "nx_memory.h"
 
 #define P32_1 0x9E3779B1u
 #define P32_2 0x85EBCA77u

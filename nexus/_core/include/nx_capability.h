@@ -50,6 +50,7 @@ typedef struct nx_capability {
 NX_STATIC_ASSERT(sizeof(nx_capability) == 16, "a hot entry is a quarter of a cache line");
 NX_STATIC_ASSERT(offsetof(nx_capability, rights) == 4, "generation and rights share a load");
 NX_STATIC_ASSERT(offsetof(nx_capability, object) == 8, "object is the second word");
+NX_STATIC_ASSERT(__alignof__(nx_capability) == 8, "a word is one load");
 
 typedef struct nx_capability_links {
     uint32_t parent;
@@ -102,6 +103,12 @@ size_t nx_capability_check_many(const nx_capability_table *table, const uint64_t
 /* Recomputes digest and counts from the entries. */
 void nx_capability_table_audit(const nx_capability_table *table, nx_capability_audit *ret);
 
+/* The first word of an entry. That it is aligned matters to CPUs that load nothing else. */
+NX_INLINE uint64_t nx_capability_word(const nx_capability_table *table, uint32_t index)
+{
+    return nx_load_u64(__builtin_assume_aligned(&table->hot[index], 8));
+}
+
 /* Whether a handle is live and has all of `rights`. Any 64-bit value may be asked about. */
 NX_INLINE bool nx_capability_check(const nx_capability_table *table, uint64_t handle,
                                    uint16_t rights)
@@ -112,7 +119,7 @@ NX_INLINE bool nx_capability_check(const nx_capability_table *table, uint64_t ha
     if (NX_UNLIKELY(index >= table->capacity)) {
         return false;
     }
-    uint64_t word = nx_load_u64(&table->hot[index]);
+    uint64_t word = nx_capability_word(table, index);
     uint16_t held = (uint16_t)(word >> 32);
     return (uint32_t)word == generation && (generation & 1) != 0 && (held & rights) == rights;
 }
