@@ -12,7 +12,8 @@
 #define BYTES_4 0
 #endif
 
-#if defined(__x86_64__) || defined(__aarch64__)
+/* NX_BLAKE3_SMALL is for a program that must be small: of x86-64 only the kernels of AVX2. */
+#if (defined(__x86_64__) && !defined(NX_BLAKE3_SMALL)) || defined(__aarch64__)
 #define NX_B3_LANES   4
 #define NX_B3_NAME(x) x##_4
 #define NX_B3_TARGET  TARGET_4
@@ -26,7 +27,9 @@
 #define NX_B3_TARGET  __attribute__((target("avx2")))
 #define NX_B3_BYTES   1
 #include "nx_blake3_lanes.h"
+#endif
 
+#if defined(__x86_64__) && !defined(NX_BLAKE3_SMALL)
 #define NX_B3_LANES   16
 #define NX_B3_NAME(x) x##_16
 #define NX_B3_TARGET  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq")))
@@ -187,11 +190,13 @@ compress_row(uint32_t cv[8], const uint8_t *block, uint32_t size, uint64_t count
 
 static const nx_blake3_kernels SCALAR = {.compress = nx_blake3_compress_scalar};
 #if defined(__x86_64__)
-static const nx_blake3_kernels SSE41 = {compress_row, {{4, leaves_4, parents_4}}};
 static const nx_blake3_kernels AVX2 = {
     compress_row,
     {{8, leaves_8, parents_8}}, /* 2 of 8 lanes busy still beat two single leaves, and 4 lanes */
 };
+#endif
+#if defined(__x86_64__) && !defined(NX_BLAKE3_SMALL)
+static const nx_blake3_kernels SSE41 = {compress_row, {{4, leaves_4, parents_4}}};
 static const nx_blake3_kernels AVX512 = {
     compress_row,
     {{16, leaves_16, parents_16}, {8, leaves_8, parents_8}},
@@ -203,7 +208,11 @@ static const nx_blake3_kernels NEON = {nx_blake3_compress_scalar, {{4, leaves_4,
 const nx_blake3_kernels *nx_blake3_kernels_of(nx_simd level)
 {
     switch (level) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(NX_BLAKE3_SMALL)
+    case NX_SIMD_AVX2:
+    case NX_SIMD_AVX512:
+        return &AVX2;
+#elif defined(__x86_64__)
     case NX_SIMD_SSE41:
         return &SSE41;
     case NX_SIMD_AVX2:
