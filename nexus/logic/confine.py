@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nexus.errors import ManifestError, UnenforceableError
-from nexus.logic.bkdl import Landlock, Limit, Manifest, Policy
+from nexus.logic.bkdl import Landlock, Limit, Manifest, Mount, Policy
 from nexus.logic.pledge import Disposition, compile_pledge, founding_mask, promise_mask
 from nexus.logic.unveil import (
     SYSTEM_PATHS,
@@ -272,6 +272,12 @@ def _landlock(
     )
 
 
+def _mounts(spec: FiberSpec, enforced: frozenset[str], shown: Shown) -> tuple[Mount, ...]:
+    if "mount namespace" not in enforced:
+        return ()
+    return mounts(shown, system=not spec.bare, own_proc="pid namespace" in enforced)
+
+
 def confine(spec: FiberSpec, host: HostLayers, files: FileTree) -> Confined:
     """Lay a specification on the layers of a host.
 
@@ -296,7 +302,7 @@ def confine(spec: FiberSpec, host: HostLayers, files: FileTree) -> Confined:
         policy=_policy(spec, _namespaces(enforced), gate),
         filter=program,
         landlock=_landlock(spec, host, enforced, shown),
-        mounts=mounts(shown, system=not spec.bare) if "mount namespace" in enforced else (),
+        mounts=_mounts(spec, enforced, shown),
         limits=_limits(spec),
     )
     return Confined(manifest, layers, missing)

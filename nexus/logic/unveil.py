@@ -166,17 +166,23 @@ def _attributes(path: str, rights: str) -> int:
     return value
 
 
-def mounts(shown: Shown, *, system: bool) -> tuple[Mount, ...]:
+def mounts(shown: Shown, *, system: bool, own_proc: bool) -> tuple[Mount, ...]:
     """The file tree of the fiber.
 
     Args:
         shown: the rules on the host's tree.
-        system: with a /dev of the harmless devices, a /proc of its own and an empty /tmp.
+        system: with a /dev of the harmless devices, a /proc and an empty /tmp.
+        own_proc: whether /proc is of the fiber's own pid namespace; else it is the host's.
     """
     steps: list[Mount] = []
     if system:
         private = NOSUID | NODEV
-        steps.append(Mount(Mount.PROC, "/proc", attributes=private | NOEXEC))
+        # For reading: root without a capability may still write /proc/sys, core_pattern included.
+        fixed = RDONLY | private | NOEXEC
+        if own_proc:
+            steps.append(Mount(Mount.PROC, "/proc", attributes=fixed))
+        else:
+            steps.append(Mount(Mount.BIND, "/proc", "/proc", fixed))
         steps.append(Mount(Mount.TMPFS, "/dev", attributes=NOSUID | NOEXEC, mode=0o755))
         for name in _DEVICES:
             device = f"/dev/{name}"
@@ -248,7 +254,8 @@ def landlock_rules(shown: Shown, *, abi: int, system: bool, hidden: bool) -> lis
         if hidden:
             # The skeleton of the tree holds nothing but what is shown.
             rules.append(LandlockRule(_access("r", True, abi) & ~_READ_FILE, "/"))
-            rules += [LandlockRule(everything & ~_EXECUTE, path) for path in ("/dev", "/proc")]
+            rules.append(LandlockRule(everything & ~_EXECUTE, "/dev"))
+            rules.append(LandlockRule(_access("r", True, abi), "/proc"))
             rules += [LandlockRule(everything, path) for path in ("/tmp", "/dev/shm")]
         else:
             rules.append(LandlockRule(_access("r", True, abi), "/proc"))
