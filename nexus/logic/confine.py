@@ -46,7 +46,9 @@ LAYERS = {
     "pid namespace": "the fiber sees and may signal all processes of its user, and what it starts "
     "in the background can outlive a killed supervisor",
     "ipc namespace": "System V memory and message queues of the host are within reach",
-    "mount namespace": "hidden paths are refused, not absent: stat and chdir still see them",
+    "mount namespace": "hidden paths are there: open, exec, unlink and truncate are refused, but "
+    "stat, chdir and readlink see them, chmod, utimens and setxattr change what its user owns, and "
+    "their sockets take connections where the promises include unix",
     "network namespace": "only the system call filter keeps the fiber from the network",
     "landlock files": "only the mounts keep the fiber from other files",
     "landlock network": "only the network namespace and the filter keep it from TCP",
@@ -159,13 +161,15 @@ def _choose(table: Mapping[str, int], word: str, what: str) -> int:
 def _layers(spec: FiberSpec, host: HostLayers) -> tuple[Layer, ...]:
     """The state of each layer; the first that is neither there nor waived ends it."""
     networked = bool(spec.promises & {"inet", "dns", "mcast"})
-    spaces = "user namespaces are not allowed here"
+    inner = spaces = None if host.namespaces else "user namespaces are not allowed here"
+    if "user namespace" in spec.waived:
+        inner = "it lies in the user namespace, which is waived"
     gaps = {
-        "user namespace": None if host.namespaces else spaces,
-        "pid namespace": None if host.namespaces else spaces,
-        "ipc namespace": None if host.namespaces else spaces,
-        "mount namespace": None if host.namespaces else spaces,
-        "network namespace": None if host.namespaces else spaces,
+        "user namespace": spaces,
+        "pid namespace": inner,
+        "ipc namespace": inner,
+        "mount namespace": inner,
+        "network namespace": inner,
         "landlock files": None if host.landlock >= 1 else "this kernel has no Landlock",
         "landlock network": None if host.landlock >= 4 else _abi(host, 4),
         "landlock scopes": None if host.landlock >= 6 else _abi(host, 6),
