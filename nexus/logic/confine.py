@@ -47,8 +47,8 @@ LAYERS = {
     "in the background can outlive a killed supervisor",
     "ipc namespace": "System V memory and message queues of the host are within reach",
     "mount namespace": "hidden paths are there: open, exec, unlink and truncate are refused, but "
-    "stat, chdir and readlink see them, chmod, utimens and setxattr change what its user owns, and "
-    "their sockets take connections where the promises include unix",
+    "stat, chdir and readlink see them, chmod, chown, utimens and setxattr change what its user "
+    "owns, and their sockets take connections where the promises include unix",
     "network namespace": "only the system call filter keeps the fiber from the network",
     "landlock files": "only the mounts keep the fiber from other files",
     "landlock network": "only the network namespace and the filter keep it from TCP",
