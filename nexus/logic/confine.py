@@ -50,7 +50,8 @@ LAYERS = {
     "stat, chdir and readlink see them, chmod, chown, utimens and setxattr change what its user "
     "owns, and their sockets take connections where the promises include unix",
     "network namespace": "only the system call filter keeps the fiber from the network",
-    "landlock files": "only the mounts keep the fiber from other files",
+    "landlock files": "only the mounts keep the fiber from other files, and where it may "
+    "write or create it may do both",
     "landlock network": "only the network namespace and the filter keep it from TCP",
     "landlock scopes": "abstract sockets and signals of the host are within reach where "
     "the network and pid namespaces are waived",

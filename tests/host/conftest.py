@@ -100,8 +100,8 @@ def fibers(request: pytest.FixtureRequest) -> Iterator[Runner]:
     facts = host_facts()
     if not facts["filter"] or not facts["namespaces"] or facts["landlock"] < 6:
         pytest.skip(f"confinement not checked, this host lacks layers: {facts}")
-    # Not of pytest's own, which lies where no other user may go.
-    with tempfile.TemporaryDirectory(prefix="nexus-", dir="/tmp") as folder:
+    # Not of pytest's own, where no other user may go, nor below /tmp, which fibers have anew.
+    with tempfile.TemporaryDirectory(prefix="nexus-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         os.chown(folder, request.param, request.param)
         runner = Runner(request.param, Path(folder))
