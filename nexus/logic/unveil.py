@@ -7,7 +7,8 @@ Two layers carry a rule. The mount namespace makes what is not shown absent, and
 shown directory. Landlock holds the same rights again, below the mounts. Where there is no mount
 namespace Landlock alone denies, but does not hide, and cannot narrow: such rules are refused.
 
-Not handled: the names in a shown folder can be listed with any right; paths that come to exist later (a rule needs its path at the start), and symbolic
+Not handled: the names in a shown folder can be listed with any right; a hidden file is there, but
+cannot be opened; paths that come to exist later (a rule needs its path at the start), and symbolic
 links inside a shown tree, which lead wherever the fiber's tree has that path.
 """
 

@@ -32,7 +32,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def mark() -> str:
-    """A word in the environment of every process of a fiber, by which they are found."""
+    """A word in the environment of supervisor, warden and fiber, by which they are found."""
     return f"NEXUS_TEST_MARK={os.getpid()}-{random.randrange(2**48)}"
 
 
@@ -79,8 +79,8 @@ def fiber(mark: str, script: str, **changes: object) -> Iterator[subprocess.Pope
     # Root's processes have no limit of their number: that test needs an ordinary user.
     other = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     process = subprocess.Popen(
-        [path, "run", str(plan)], pass_fds=[plan], cwd="/", env={}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **other,
+        [path, "run", str(plan)], pass_fds=[plan], cwd="/", env={name: value},
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **other,
     )  # fmt: skip
     os.close(plan)
     try:
