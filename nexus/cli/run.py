@@ -69,6 +69,13 @@ def _is_dynamic(path: str) -> bool:
     return any(kind == b"\3\0\0\0" for kind in kinds)
 
 
+def _start(directory: str, shown: list[str]) -> str:
+    """The working directory if the fiber's tree has it: shown itself, in what is, or on the way."""
+    there = f"{directory.rstrip('/')}/"
+    known = any(there.startswith(f"{one}/") or one.startswith(there) for one in shown)
+    return directory if known else "/"
+
+
 def _limit(word: str) -> tuple[str, int]:
     match = re.fullmatch(r"([a-z]+)=(\d+)([KMGT]?)", word)
     if match is None:
@@ -101,7 +108,7 @@ def _spec(arguments: argparse.Namespace) -> tuple[FiberSpec, bool]:
         program=program,
         arguments=tuple(words),
         environment=dict(os.environ),
-        directory=directory if any(directory == one.path for one in shown) else "/",
+        directory=_start(directory, [one.path for one in shown if one.rights]),
         promises=promises | (LOADER_PROMISES if dynamic else frozenset()),
         unveil=tuple(shown),
         bare=arguments.bare,

@@ -195,3 +195,26 @@ def test_installing_the_default_filter_is_cheap() -> None:
     print(f"install: default pledge {pledge:.0f} us, empty filter {nothing:.0f} us (median of 30)")
     # The target of 100 us is for a quiet machine; this bound is for any.
     assert pledge < max(1000, 40 * nothing)
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (["--unveil", "data=r", "--", "cat", "data/input"], "hello\n"),
+        (["--unveil", "../here/data=r", "--", "pwd"], "HERE\n"),
+        (["--", "pwd"], "HERE\n"),
+        (["--unveil", "/usr=rx", "--", "pwd"], "/\n"),
+    ],
+)
+def test_the_command_stays_in_its_directory_where_it_is_shown(fibers, words, out: str) -> None:
+    if fibers.identity():
+        pytest.skip("the command is run as the user of the tests")
+    folder = fibers.folder / "here"
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    (folder / "data" / "input").write_text("hello\n")
+    code = "import sys; from nexus.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", *words], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == out.replace("HERE", str(folder))
