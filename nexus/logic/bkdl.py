@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from nexus.errors import ManifestError
 
@@ -51,6 +52,10 @@ _IMAGE = struct.Struct("<iI32s")
 _REPORT = struct.Struct("<iI")
 
 _SIGNED, _SECTIONS = 1, 2
+_PLEDGE_BITS = 0x1F | 3 << 62
+_POLICY_FLAGS = 0xF
+_NAMESPACES = 0x7E020000  # CLONE_NEW* of linux/sched.h
+_ABSENT = (0, memoryview(b""))
 (
     _NAME,
     _PROGRAM,
@@ -192,11 +197,7 @@ class _Table:
 
 
 def _policy_bytes(policy: Policy) -> bytes:
-    values = [getattr(policy, name) for name in Policy.__slots__]
-    try:
-        return _POLICY.pack(*values[:5], *values[5:], 0, 0, 0)
-    except struct.error as error:
-        raise ManifestError(f"a field of the policy is out of range: {error}") from None
+    return _POLICY.pack(*(getattr(policy, name) for name in Policy.__slots__), 0, 0, 0)
 
 
 def _rule_sections(manifest: Manifest, table: _Table) -> bytes:
@@ -234,10 +235,16 @@ def encode(manifest: Manifest) -> bytes:
     Raises:
         ManifestError: a value that the format cannot hold.
     """
-    if not 1 <= len(_raw(manifest.name)) <= NAME_MAX:
-        raise ManifestError(f"a name has 1 to {NAME_MAX} bytes, not {manifest.name!r}")
-    if not manifest.program.startswith("/"):
-        raise ManifestError(f"the program {manifest.program!r} is not an absolute path")
+    try:
+        whole = _pack(manifest)
+    except struct.error as error:
+        raise ManifestError(f"a number of the manifest is out of range: {error}") from None
+    if decode(whole) != manifest:
+        raise ManifestError("the manifest has a value that the format cannot hold")
+    return whole
+
+
+def _pack(manifest: Manifest) -> bytes:
     if len(manifest.capabilities) > DESCRIPTORS_MAX:
         raise ManifestError(
             f"{len(manifest.capabilities)} capabilities are given, the most is {DESCRIPTORS_MAX}"
@@ -265,10 +272,7 @@ def encode(manifest: Manifest) -> bytes:
         MAGIC, VERSION, _SECTIONS, b"", b"", len(manifest.capabilities), len(out), manifest.entry
     )
     head += descriptors
-    whole = head + bytes(-len(head) % 8) + out
-    if len(whole) > SIZE_MAX:
-        raise ManifestError(f"the manifest has {len(whole)} bytes, the most is {SIZE_MAX}")
-    return whole
+    return head + bytes(-len(head) % 8) + out
 
 
 def _split(data: memoryview, first: int, last: int) -> dict[int, tuple[int, memoryview]]:
@@ -326,12 +330,24 @@ def _pick(strings: tuple[str, ...], index: int) -> str | None:
     return strings[index]
 
 
-def _unpolicy(section: tuple[int, memoryview] | None) -> Policy:
+def _unpolicy(section: tuple[int, memoryview] | None, instructions: int) -> Policy:
     if section is None or len(section[1]) != _POLICY.size:
         raise ManifestError("the manifest must have one policy of 96 bytes")
     values = _POLICY.unpack(section[1])
     policy = Policy(*values[:16])
-    if any(values[16:]) or policy.restart > 2 or policy.disposition > 2 or policy.tier > 3:
+    if (
+        section[0] != 1
+        or any(values[16:])
+        or policy.restart > 2
+        or policy.disposition > 2
+        or policy.tier > 3
+        or policy.survivability > 0xFF
+        or policy.pledge & ~_PLEDGE_BITS
+        or policy.pledge >> 62 != policy.tier
+        or policy.namespaces & ~_NAMESPACES
+        or policy.flags & ~_POLICY_FLAGS
+        or (policy.gate != NONE and policy.gate + 2 >= instructions)
+    ):
         raise ManifestError("a field of the policy has no meaning")
     return policy
 
@@ -364,47 +380,79 @@ def _unmounts(section: tuple[int, memoryview] | None, strings: tuple[str, ...]) 
         yield Mount(kind, place, origin, attributes, mode, bool(flags & 1), bool(flags & 2))
 
 
-def decode(data: bytes) -> Manifest:
-    """The manifest that bytes hold; the signature is not looked at.
+def _unwords(found: dict[int, tuple[int, memoryview]]) -> dict[str, Any]:
+    """The fields of a manifest that are strings."""
+    name = _unstring(found.get(_NAME), "name")
+    program = _unstring(found.get(_PROGRAM), "program")
+    directory = _unstring(found[_DIRECTORY], "directory") if _DIRECTORY in found else None
+    arguments = _unstrings(found.get(_ARGUMENTS), "argument")
+    environment = _unstrings(found.get(_ENVIRONMENT), "variable")
+    if not 1 <= len(_raw(name)) <= NAME_MAX:
+        raise ManifestError(f"a name has 1 to {NAME_MAX} bytes, not {name!r}")
+    if not program.startswith("/") or not (directory is None or directory.startswith("/")):
+        raise ManifestError(f"of {program!r} and {directory!r} one is no absolute path")
+    if not arguments:
+        raise ManifestError("a program has at least one argument, its name")
+    if not all("=" in variable for variable in environment):
+        raise ManifestError("a variable is not of the form NAME=value")
+    return {
+        "name": name,
+        "program": program,
+        "arguments": arguments,
+        "environment": environment,
+        "directory": directory,
+    }
 
-    Raises:
-        ManifestError: what the specification does not allow.
-    """
+
+def _unlimits(section: tuple[int, memoryview] | None) -> Iterable[Limit]:
+    for resource, zero, soft, hard in _elements(section, _LIMIT):
+        if zero:
+            raise ManifestError("a limit has no meaning")
+        yield Limit(resource, soft, hard)
+
+
+def _unheader(data: bytes) -> tuple[int, tuple[Descriptor, ...], memoryview]:
+    """The entry point, the capabilities and the section area."""
     if not _HEADER.size <= len(data) <= SIZE_MAX:
         raise ManifestError(f"a manifest has {_HEADER.size} to {SIZE_MAX} bytes, not {len(data)}")
-    magic, version, flags, _, _, count, size, entry = _HEADER.unpack_from(data)
-    start = _HEADER.size + count * _DESCRIPTOR.size
-    start += -start % 8
+    magic, version, flags, signature, key, count, size, entry = _HEADER.unpack_from(data)
+    end = _HEADER.size + count * _DESCRIPTOR.size
+    start = end + -end % 8
     if magic != MAGIC or version != VERSION or flags & ~3 or count > DESCRIPTORS_MAX:
         raise ManifestError("these bytes are no manifest of version 1")
     if start + size != len(data) or size % 8 or bool(size) != bool(flags & _SECTIONS):
         raise ManifestError("the sizes in the header do not add up")
-    found = _split(memoryview(data)[start:], _NAME, _LIMITS)
+    if any(data[end:start]) or (not flags & _SIGNED and any(signature + key)):
+        raise ManifestError("bytes that must be zero are not")
     capabilities = []
     for i in range(count):
         kind, rights, zero, name = _DESCRIPTOR.unpack_from(data, _HEADER.size + i * 12)
         if kind > 6 or zero:
             raise ManifestError(f"capability {i} has no meaning")
         capabilities.append(Descriptor(kind, rights, name))
+    return entry, tuple(capabilities), memoryview(data)[start:]
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest that bytes hold; the signature is not looked at.
+
+    Raises:
+        ManifestError: what the specification does not allow.
+    """
+    entry, capabilities, area = _unheader(data)
+    found = _split(area, _NAME, _LIMITS)
     strings = _unstrings(found.get(_STRINGS), "string")
-    instructions = found.get(_FILTER, (0, memoryview(b"")))
-    if len(instructions[1]) != instructions[0] * 8 or instructions[0] > FILTER_MAX:
-        raise ManifestError("the filter is not whole instructions")
+    count, program = found.get(_FILTER, _ABSENT)
+    if len(program) != count * 8 or count > FILTER_MAX or (count == 0 and _FILTER in found):
+        raise ManifestError(f"the filter is not 1 to {FILTER_MAX} whole instructions")
     return Manifest(
-        name=_unstring(found.get(_NAME), "name"),
-        program=_unstring(found.get(_PROGRAM), "program"),
-        arguments=_unstrings(found.get(_ARGUMENTS), "argument"),
-        environment=_unstrings(found.get(_ENVIRONMENT), "variable"),
-        directory=_unstring(found[_DIRECTORY], "directory") if _DIRECTORY in found else None,
-        policy=_unpolicy(found.get(_POLICY_TYPE)),
-        filter=bytes(instructions[1]),
+        **_unwords(found),
+        policy=_unpolicy(found.get(_POLICY_TYPE), count),
+        filter=bytes(program),
         landlock=_unlandlock(found.get(_LANDLOCK_TYPE), strings),
         mounts=tuple(_unmounts(found.get(_MOUNTS), strings)),
-        limits=tuple(
-            Limit(resource, soft, hard)
-            for resource, _, soft, hard in _elements(found.get(_LIMITS), _LIMIT)
-        ),
-        capabilities=tuple(capabilities),
+        limits=tuple(_unlimits(found.get(_LIMITS))),
+        capabilities=capabilities,
         entry=entry,
     )
 

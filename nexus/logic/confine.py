@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nexus.errors import ManifestError, UnenforceableError
-from nexus.logic.bkdl import Landlock, Limit, Manifest, Policy
+from nexus.logic.bkdl import Landlock, Limit, Manifest, Mount, Policy
 from nexus.logic.pledge import Disposition, compile_pledge, founding_mask, promise_mask
 from nexus.logic.unveil import (
     SYSTEM_PATHS,
@@ -47,9 +47,12 @@ LAYERS = {
     "pid namespace": "the fiber sees and may signal all processes of its user, and what it starts "
     "in the background can outlive a killed supervisor",
     "ipc namespace": "System V memory and message queues of the host are within reach",
-    "mount namespace": "hidden paths are refused, not absent: stat and chdir still see them",
+    "mount namespace": "hidden paths are there: open, exec, unlink and truncate are refused, but "
+    "stat, chdir and readlink see them, chmod, chown, utimens and setxattr change what its user "
+    "owns, and their sockets take connections where the promises include unix",
     "network namespace": "only the system call filter keeps the fiber from the network",
-    "landlock files": "only the mounts keep the fiber from other files",
+    "landlock files": "only the mounts keep the fiber from other files, and where it may "
+    "write or create it may do both",
     "landlock network": "only the network namespace and the filter keep it from TCP",
     "landlock scopes": "abstract sockets and signals of the host are within reach where "
     "the network and pid namespaces are waived",
@@ -161,13 +164,15 @@ def _choose(table: Mapping[str, int], word: str, what: str) -> int:
 def _layers(spec: FiberSpec, host: HostLayers) -> tuple[Layer, ...]:
     """The state of each layer; the first that is neither there nor waived ends it."""
     networked = bool(spec.promises & {"inet", "dns", "mcast"})
-    spaces = "user namespaces are not allowed here"
+    inner = spaces = None if host.namespaces else "user namespaces are not allowed here"
+    if "user namespace" in spec.waived:
+        inner = "it lies in the user namespace, which is waived"
     gaps = {
-        "user namespace": None if host.namespaces else spaces,
-        "pid namespace": None if host.namespaces else spaces,
-        "ipc namespace": None if host.namespaces else spaces,
-        "mount namespace": None if host.namespaces else spaces,
-        "network namespace": None if host.namespaces else spaces,
+        "user namespace": spaces,
+        "pid namespace": inner,
+        "ipc namespace": inner,
+        "mount namespace": inner,
+        "network namespace": inner,
         "landlock files": None if host.landlock >= 1 else "this kernel has no Landlock",
         "landlock network": None if host.landlock >= 4 else _abi(host, 4),
         "landlock scopes": None if host.landlock >= 6 else _abi(host, 6),
@@ -275,6 +280,12 @@ def _landlock(
     )
 
 
+def _mounts(spec: FiberSpec, enforced: frozenset[str], shown: Shown) -> tuple[Mount, ...]:
+    if "mount namespace" not in enforced:
+        return ()
+    return mounts(shown, system=not spec.bare, own_proc="pid namespace" in enforced)
+
+
 def confine(spec: FiberSpec, host: HostLayers, files: FileTree) -> Confined:
     """Lay a specification on the layers of a host.
 
@@ -299,7 +310,7 @@ def confine(spec: FiberSpec, host: HostLayers, files: FileTree) -> Confined:
         policy=_policy(spec, _namespaces(enforced), gate),
         filter=program,
         landlock=_landlock(spec, host, enforced, shown),
-        mounts=mounts(shown, system=not spec.bare) if "mount namespace" in enforced else (),
+        mounts=_mounts(spec, enforced, shown),
         limits=_limits(spec),
     )
     return Confined(manifest, layers, missing)

@@ -322,8 +322,10 @@ def complete(
         shown = (Unveil(start, "rwxc"),)
     if program.script is not None:
         shown = (*shown, Unveil(program.script, "r"))
+    # The fiber's tree has it when it is shown, in what is shown, or on the way to that.
+    there = f"{start.rstrip('/')}/"
     visible = any(
-        rule.rights and (start == rule.path or start.startswith(rule.path.rstrip("/") + "/"))
+        rule.rights and (there.startswith(f"{rule.path}/") or rule.path.startswith(there))
         for rule in shown
     )
     promises = DEFAULT_PROMISES if draft.promises is None else draft.promises

@@ -40,6 +40,7 @@ DEFAULT_PROMISES = frozenset(
         "cpath",
         "dpath",
         "fattr",
+        "chown",  # without a capability it gives nothing away
         "flock",
         "tty",
         "proc",
@@ -57,13 +58,13 @@ DEFAULT_PROMISES = frozenset(
 # What the dynamic loader does before the program's first instruction.
 LOADER_PROMISES = frozenset({"rpath", "prot_exec"})
 
-_EPERM, _ENOSYS = 1, 38
+_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 # A value that no program passes as a path; the supervisor replaces it, see docs/spec/bkdl.md.
 _GATE = 0x4E58_4755_5445_4741
 _AT_EMPTY_PATH = 0x1000
 
 # open(2)
-_ACCESS, _WRITE_ONLY, _READ_WRITE = 3, 1, 2
+_ACCESS, _WRITE_ONLY = 3, 1
 _CREATES = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
 _O_TRUNC = 0o1000
 _PROT_EXEC = 4
@@ -74,19 +75,29 @@ _CLONE_NEW = 0x7E020000 | 0x80
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _STREAM, _DATAGRAM, _SOCKET_TYPE = 1, 2, 0xF
 
-_FCNTL_STDIO = (0, 1, 2, 3, 4, 1030, 1031, 1032, 1033, 1034)
+_FCNTL_STDIO = (0, 1, 2, 3, 4, 1027, 1030, 1031, 1032, 1033, 1034)
 _FCNTL_LOCKS = (5, 6, 7, 36, 37, 38)
-# FIONREAD FIONBIO FIOCLEX FIONCLEX TCGETS TIOCGWINSZ
-_IOCTL_STDIO = (0x541B, 0x5421, 0x5451, 0x5450, 0x5401, 0x5413)
-# TCSETS* TCSBRK TCXONC TCFLSH TIOCSCTTY TIOCGPGRP TIOCSPGRP TIOCOUTQ TIOCSWINSZ TIOCNOTTY
-# TIOCGSID TIOCGPTN TIOCSPTLCK; never TIOCSTI, which types into someone else's terminal.
+_FCNTL_OWNER = (8, 9, 10, 11, 15, 16)
+# FIONREAD FIONBIO FIOCLEX FIONCLEX TCGETS TIOCGWINSZ TCGETS2
+_IOCTL_STDIO = (0x541B, 0x5421, 0x5451, 0x5450, 0x5401, 0x5413, 0x802C542A)
+# The attributes of a terminal, its groups, size, modem lines and packet mode, TIOCNOTTY, TIOCGSID,
+# TIOCGPTN, TIOCSPTLCK, TIOCGPTPEER, TCSETS2*. Never TIOCSTI (0x5412) and TIOCLINUX (0x541C), which
+# type into someone else's terminal, TIOCCONS and TIOCSETD.
 _IOCTL_TTY = (
-    0x5402, 0x5403, 0x5404, 0x5409, 0x540A, 0x540B, 0x540E, 0x540F, 0x5410, 0x5411, 0x5414,
-    0x5422, 0x5429, 0x80045430, 0x40045431,
+    *range(0x5401, 0x5412), *range(0x5413, 0x541C), *range(0x5420, 0x5423), 0x5429,
+    0x80045430, 0x40045431, 0x5441, 0x402C542B, 0x402C542C, 0x402C542D,
 )  # fmt: skip
-# PR_SET/GET_PDEATHSIG, _DUMPABLE, _NAME, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_SET/GET_TIMERSLACK,
-# PR_SET/GET_CHILD_SUBREAPER, PR_SET/GET_NO_NEW_PRIVS, PR_GET_AUXV, PR_SET_VMA
-_PRCTL = (1, 2, 3, 4, 15, 16, 21, 23, 29, 30, 36, 37, 38, 39, 0x41555856, 0x53564D41)
+_IOCTL_FILES = {
+    "rpath": (0xC020660B, 0x80086601, 0x801C581F),  # FS_IOC_FIEMAP GETFLAGS FSGETXATTR
+    "wpath": (0x40049409, 0x4020940D),  # FICLONE FICLONERANGE
+    "fattr": (0x40086602, 0x401C5820),  # FS_IOC_SETFLAGS FSSETXATTR
+}
+# Of the process itself: death signal, dumpable, name, seccomp, timer slack, what it has lost of
+# capabilities and cannot get back, TSC; then subreaper, no_new_privs, huge pages; PR_SET/GET_MDWE,
+# PR_GET_AUXV, PR_SET_VMA.
+_PRCTL = (
+    1, 2, 3, 4, 15, 16, *range(21, 31), *range(36, 43), 65, 66, 0x41555856, 0x53564D41,
+)  # fmt: skip
 
 
 def parse_promises(text: str) -> frozenset[str]:
@@ -137,26 +148,38 @@ def _with(argument: int, bits: int) -> ArgumentTest:
 
 
 def _each(name: str, argument: int, values: Iterable[int]) -> list[SeccompRule]:
-    return [_allow((name,), _equal(argument, value)) for value in values]
+    """A rule for each run of values."""
+    runs: list[list[int]] = []
+    for value in sorted(set(values)):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return [
+        _allow(
+            (name,),
+            _equal(argument, low)
+            if low == high
+            else ArgumentTest.between(argument, low, high, width=32),
+        )
+        for low, high in runs
+    ]
 
 
 def _open_rules(promises: frozenset[str]) -> list[SeccompRule]:
-    rules = []
-    for name, flags in (("open", 1), ("openat", 2)):
-        plain = _without(flags, _CREATES)
-        reads = ArgumentTest.masked(flags, _ACCESS, 0, width=32)
-        if "cpath" in promises:
-            # Making a file for writing takes both.
-            rules.append(_allow((name,)) if "wpath" in promises else _allow((name,), reads))
-            continue
-        if "wpath" in promises:
-            rules += [
-                _allow((name,), plain, ArgumentTest.masked(flags, _ACCESS, mode, width=32))
-                for mode in (_WRITE_ONLY, _READ_WRITE)
-            ]
-        if "rpath" in promises:
-            rules.append(_allow((name,), plain, reads, _without(flags, _O_TRUNC)))
-    if "cpath" in promises and "wpath" in promises:
+    """Reading takes rpath, writing and cutting off wpath, making a file cpath besides."""
+    mask, value = (0 if "cpath" in promises else _CREATES), 0
+    if not promises & {"rpath", "wpath"}:
+        return []
+    if "wpath" not in promises:
+        mask |= _ACCESS | _O_TRUNC
+    elif "rpath" not in promises:
+        mask, value = mask | _ACCESS, _WRITE_ONLY
+    rules = [
+        _allow((name,), ArgumentTest.masked(flags, mask, value, width=32))
+        for name, flags in (("open", 1), ("openat", 2))
+    ]
+    if {"cpath", "wpath"} <= promises:
         rules.append(_allow(("creat",)))
     return rules
 
@@ -170,12 +193,13 @@ def _memory_rules(promises: frozenset[str]) -> list[SeccompRule]:
 
 def _process_rules(promises: frozenset[str]) -> list[SeccompRule]:
     # The flags are the first argument on all three machines.
-    rules = [_allow(("clone",), _with(0, _CLONE_THREAD), _without(0, _CLONE_NEW))]
-    rules.append(_allow(("prlimit64",), ArgumentTest.equal(2, 0, width=64)))
-    rules.append(_allow(("personality",), _equal(0, 0xFFFFFFFF)))
+    rules = [_allow(("personality",), _equal(0, 0xFFFFFFFF))]
     if "proc" in promises:
         rules.append(_allow(("clone",), _without(0, _CLONE_NEW)))
         rules.append(_allow(("prlimit64",)))
+    else:
+        rules.append(_allow(("clone",), _with(0, _CLONE_THREAD), _without(0, _CLONE_NEW)))
+        rules.append(_allow(("prlimit64",), ArgumentTest.equal(2, 0, width=64)))
     return rules + _each("prctl", 0, _PRCTL)
 
 
@@ -185,12 +209,13 @@ def _file_rules(promises: frozenset[str]) -> list[SeccompRule]:
         _allow(("newfstatat",), _with(3, _AT_EMPTY_PATH)),
         _allow(("statx",), _with(2, _AT_EMPTY_PATH)),
     ]
-    rules += _each("fcntl", 1, _FCNTL_STDIO)
-    rules += _each("ioctl", 1, _IOCTL_STDIO)
-    if "flock" in promises:
-        rules += _each("fcntl", 1, _FCNTL_LOCKS)
-    if "tty" in promises:
-        rules += _each("ioctl", 1, _IOCTL_TTY)
+    controls = list(_IOCTL_STDIO)
+    for word, values in (*_IOCTL_FILES.items(), ("tty", _IOCTL_TTY)):
+        controls += values if word in promises else ()
+    commands = list(_FCNTL_STDIO)
+    for word, values in (("flock", _FCNTL_LOCKS), ("proc", _FCNTL_OWNER)):
+        commands += values if word in promises else ()
+    rules += _each("ioctl", 1, controls) + _each("fcntl", 1, commands)
     for word, kind in (("audio", 0x4100), ("video", 0x5600)):
         if word in promises:
             rules.append(_allow(("ioctl",), ArgumentTest.masked(1, 0xFF00, kind, width=32)))
@@ -225,6 +250,8 @@ def _socket_rules(promises: frozenset[str]) -> list[SeccompRule]:
         # getaddrinfo asks the kernel for the addresses of this host (NETLINK_ROUTE is 0).
         rules.append(_allow(("socket",), _equal(0, _AF_NETLINK), _equal(2, 0)))
         rules.append(_allow(("bind",)))
+    # Libraries try families to see what there is; they get what a kernel without them says.
+    rules.append(SeccompRule(("socket",), Action.errno(_EAFNOSUPPORT)))
     return rules
 
 

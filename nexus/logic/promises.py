@@ -35,7 +35,7 @@ CALLS = {
     "stdio": """
         read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close close_range
         lseek dup dup2 dup3 pipe pipe2 fstat munmap mremap madvise brk mincore msync mlock munlock
-        mlock2 membarrier mseal map_shadow_stack pkey_alloc pkey_free
+        mlock2 mlockall munlockall membarrier mseal map_shadow_stack pkey_alloc pkey_free
         poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_wait
         epoll_pwait epoll_pwait2 eventfd eventfd2 signalfd signalfd4
         timerfd_create timerfd_settime timerfd_gettime
@@ -47,10 +47,11 @@ CALLS = {
         getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgid
         getpgrp getsid umask getpriority sched_yield sched_getaffinity getcpu sched_getparam
         sched_getscheduler sched_getattr sched_get_priority_max sched_get_priority_min
-        get_mempolicy futex futex_waitv futex_wait futex_wake futex_requeue get_robust_list
+        get_mempolicy set_mempolicy set_mempolicy_home_node mbind capget sched_rr_get_interval
+        futex futex_waitv futex_wait futex_wake futex_requeue get_robust_list
         set_robust_list set_tid_address rseq arch_prctl exit exit_group wait4 waitid
         recvfrom shutdown getsockname getpeername getsockopt
-        sendfile copy_file_range splice tee getrandom memfd_create uname sysinfo getrlimit
+        sendfile copy_file_range splice tee vmsplice getrandom memfd_create uname sysinfo getrlimit
         fsync fdatasync sync_file_range ftruncate fallocate fadvise64 readahead cachestat fchdir
         riscv_flush_icache riscv_hwprobe
     """,
@@ -58,9 +59,9 @@ CALLS = {
         access faccessat faccessat2 stat lstat newfstatat statx readlink readlinkat getdents
         getdents64 getcwd chdir statfs fstatfs getxattr lgetxattr fgetxattr getxattrat listxattr
         llistxattr flistxattr listxattrat inotify_init inotify_init1 inotify_add_watch
-        inotify_rm_watch
+        inotify_rm_watch statmount listmount
     """,
-    "wpath": "truncate",
+    "wpath": "truncate sync syncfs",
     "cpath": """
         mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat
     """,
@@ -88,7 +89,7 @@ CALLS = {
     "id": """
         setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
     """,
-    "unveil": "landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+    "unveil": "landlock_create_ruleset landlock_add_rule landlock_restrict_self seccomp",
 }
 
 # Calls whose flags lie in memory, or which libraries try first: ENOSYS sends them on to the form

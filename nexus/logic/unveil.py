@@ -7,7 +7,8 @@ Two layers carry a rule. The mount namespace makes what is not shown absent, and
 shown directory. Landlock holds the same rights again, below the mounts. Where there is no mount
 namespace Landlock alone denies, but does not hide, and cannot narrow: such rules are refused.
 
-Not handled: paths that come to exist later (a rule needs its path at the start), and symbolic
+Not handled: the names in a shown folder can be listed with any right; a hidden file is there, but
+cannot be opened; paths that come to exist later (a rule needs its path at the start), and symbolic
 links inside a shown tree, which lead wherever the fiber's tree has that path.
 """
 
@@ -24,6 +25,7 @@ from nexus.seams.files import FileTree
 __all__ = ["SYSTEM_PATHS", "Shown", "Unveil", "landlock_files", "landlock_rules", "mounts", "show"]
 
 LINKS_MAX = 40
+MOUNTS_MAX = 256  # NX_L0_MOUNTS_MAX of the supervisor
 
 # What nearly every program needs to run; those that exist are shown for reading and execution.
 SYSTEM_PATHS = (
@@ -46,6 +48,9 @@ _RIGHTS = {
     # Removing and making of every kind but devices, and moving between directories.
     "c": (0x3FFF & ~0xF) & ~(1 << 6 | 1 << 11),
 }
+
+# What a fiber may do in the folders of its own.
+_OWN = {"/tmp": "rwxc", "/dev/shm": "rwxc", "/dev": "rwc"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +171,26 @@ def _attributes(path: str, rights: str) -> int:
     return value
 
 
-def mounts(shown: Shown, *, system: bool) -> tuple[Mount, ...]:
+def mounts(shown: Shown, *, system: bool, own_proc: bool) -> tuple[Mount, ...]:
     """The file tree of the fiber.
 
     Args:
         shown: the rules on the host's tree.
-        system: with a /dev of the harmless devices, a /proc of its own and an empty /tmp.
+        system: with a /dev of the harmless devices, a /proc and an empty /tmp.
+        own_proc: whether /proc is of the fiber's own pid namespace; else it is the host's.
+
+    Raises:
+        ManifestError: more than the supervisor takes.
     """
     steps: list[Mount] = []
     if system:
         private = NOSUID | NODEV
-        steps.append(Mount(Mount.PROC, "/proc", attributes=private | NOEXEC))
+        # For reading: root without a capability may still write /proc/sys, core_pattern included.
+        fixed = RDONLY | private | NOEXEC
+        if own_proc:
+            steps.append(Mount(Mount.PROC, "/proc", attributes=fixed))
+        else:
+            steps.append(Mount(Mount.BIND, "/proc", "/proc", fixed))
         steps.append(Mount(Mount.TMPFS, "/dev", attributes=NOSUID | NOEXEC, mode=0o755))
         for name in _DEVICES:
             device = f"/dev/{name}"
@@ -197,10 +211,16 @@ def mounts(shown: Shown, *, system: bool) -> tuple[Mount, ...]:
         if rights:
             steps.append(Mount(Mount.BIND, path, path, _attributes(path, rights)))
         elif path in shown.directories:
-            steps.append(Mount(Mount.TMPFS, path, attributes=RDONLY | NOSUID | NODEV | NOEXEC))
+            empty = RDONLY | NOSUID | NODEV | NOEXEC
+            steps.append(Mount(Mount.TMPFS, path, attributes=empty, mode=0o555))
         else:
             # A device on a mount without devices: nobody can open it.
             steps.append(Mount(Mount.BIND, path, "/dev/null", RDONLY | NOSUID | NODEV | NOEXEC))
+    if len(steps) > MOUNTS_MAX:
+        raise ManifestError(
+            f"what is unveiled takes {len(steps)} mounts, the most is {MOUNTS_MAX}",
+            hint="show the folder that holds them",
+        )
     return tuple(steps)
 
 
@@ -218,6 +238,29 @@ def _access(rights: str, directory: bool, abi: int) -> int:
     return value & landlock_files(abi)
 
 
+def _check_narrowing(shown: Shown, path: str, rights: str, *, system: bool, hidden: bool) -> None:
+    """Refuse what no layer can hold: Landlock rights only add up, and mounts are coarse."""
+    everything = {**_OWN, **shown.paths} if system and hidden else shown.paths
+    above = {one: set(everything[one]) for one in everything if _covered(path, [one])}
+    wider = [one for one, held in above.items() if held - set(rights)]
+    if not wider or (hidden and not rights):
+        return
+    if not hidden:
+        raise ManifestError(
+            f"unveil of {path} narrows {wider[0]}, which Landlock alone cannot do",
+            hint="show less above it, or run where user namespaces are allowed",
+        )
+    left = set(rights).union(*above.values())
+    left -= set() if set(rights) & {"w", "c"} else {"w", "c"}
+    left -= set() if "x" in rights else {"x"}
+    if left != set(rights):
+        raise ManifestError(
+            f"unveil of {path} with {rights} narrows {wider[0]}, and nothing can take away "
+            f"{''.join(sorted(left - set(rights)))} alone",
+            hint="below a wider folder, /tmp included, give r, and w and c both or neither",
+        )
+
+
 def landlock_rules(shown: Shown, *, abi: int, system: bool, hidden: bool) -> list[LandlockRule]:
     """The same rights for Landlock.
 
@@ -232,13 +275,7 @@ def landlock_rules(shown: Shown, *, abi: int, system: bool, hidden: bool) -> lis
     """
     rules = []
     for path, rights in shown.paths.items():
-        above = [one for one in shown.paths if _covered(path, [one])]
-        wider = [one for one in above if set(shown.paths[one]) - set(rights)]
-        if wider and not hidden:
-            raise ManifestError(
-                f"unveil of {path} narrows {wider[0]}, which Landlock alone cannot do",
-                hint="show less above it, or run where user namespaces are allowed",
-            )
+        _check_narrowing(shown, path, rights, system=system, hidden=hidden)
         access = _access(rights, path in shown.directories, abi)
         if access:
             rules.append(LandlockRule(access, path))
@@ -248,7 +285,8 @@ def landlock_rules(shown: Shown, *, abi: int, system: bool, hidden: bool) -> lis
         if hidden:
             # The skeleton of the tree holds nothing but what is shown.
             rules.append(LandlockRule(_access("r", True, abi) & ~_READ_FILE, "/"))
-            rules += [LandlockRule(everything & ~_EXECUTE, path) for path in ("/dev", "/proc")]
+            rules.append(LandlockRule(everything & ~_EXECUTE, "/dev"))
+            rules.append(LandlockRule(_access("r", True, abi), "/proc"))
             rules += [LandlockRule(everything, path) for path in ("/tmp", "/dev/shm")]
         else:
             rules.append(LandlockRule(_access("r", True, abi), "/proc"))

@@ -6,6 +6,13 @@
 
 #define SECTION_HEADER_SIZE 8u
 #define STRINGS_MAX         4096u
+#define SIGNATURE_OFFSET    8u
+#define SIGNATURE_SIZE      96u /* with the hash of the key */
+#define PLEDGE_BITS         (0x1fu | (uint64_t)3 << 62)
+#define POLICY_FLAGS        0xfu
+/* CLONE_NEW* of linux/sched.h: mount, cgroup, UTS, IPC, user, PID and network; they are handed to
+ * clone3, where another bit would be something else entirely. */
+#define NAMESPACES 0x7e020000u
 
 /* Whether the payload is exactly `count` strings, each ended by its only zero byte. */
 static bool strings_are_whole(const nx_bkdl_section *section)
@@ -31,6 +38,16 @@ const char *nx_bkdl_string(const nx_bkdl_section *strings, uint32_t index)
     return at;
 }
 
+static bool is_zero(const uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (bytes[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Splits a section area into a table indexed by type - first. */
 static int split(const uint8_t *bytes, size_t size, uint32_t first, uint32_t types,
                  nx_bkdl_section *ret)
@@ -53,10 +70,8 @@ static int split(const uint8_t *bytes, size_t size, uint32_t first, uint32_t typ
         if (padded > size - at) {
             return NX_ECORRUPT;
         }
-        for (size_t i = payload; i < padded; i++) {
-            if (bytes[at + i] != 0) {
-                return NX_ECORRUPT;
-            }
+        if (!is_zero(bytes + at + payload, padded - payload)) {
+            return NX_ECORRUPT;
         }
         at += padded;
     }
@@ -78,6 +93,20 @@ static bool has_index(const nx_bkdl *manifest, uint32_t index)
     return index < manifest->sections[NX_BKDL_STRINGS].count;
 }
 
+/* Whether each of the strings has the form NAME=value. */
+static bool are_variables(const nx_bkdl_section *section)
+{
+    bool assigns = false;
+
+    for (uint32_t i = 0; i < section->size; i++) {
+        if (section->data[i] == 0 && !assigns) {
+            return false;
+        }
+        assigns = section->data[i] != 0 && (assigns || section->data[i] == '=');
+    }
+    return true;
+}
+
 static bool strings_are_sound(const nx_bkdl *manifest)
 {
     const nx_bkdl_section *of = manifest->sections;
@@ -97,7 +126,8 @@ static bool strings_are_sound(const nx_bkdl *manifest)
     if (of[NX_BKDL_DIRECTORY].data != NULL && !is_absolute(&of[NX_BKDL_DIRECTORY])) {
         return false;
     }
-    return (of[NX_BKDL_ENVIRONMENT].data == NULL || strings_are_whole(&of[NX_BKDL_ENVIRONMENT])) &&
+    return (of[NX_BKDL_ENVIRONMENT].data == NULL || (strings_are_whole(&of[NX_BKDL_ENVIRONMENT]) &&
+                                                     are_variables(&of[NX_BKDL_ENVIRONMENT]))) &&
            (of[NX_BKDL_STRINGS].data == NULL || strings_are_whole(&of[NX_BKDL_STRINGS]));
 }
 
@@ -110,7 +140,9 @@ static bool policy_is_sound(const nx_bkdl *manifest)
         return false;
     }
     if (policy->restart > NX_RESTART_ALWAYS || policy->disposition > 2 || policy->tier > 3 ||
-        policy->survivability > 0xff ||
+        policy->survivability > 0xff || (policy->pledge & ~PLEDGE_BITS) != 0 ||
+        policy->pledge >> 62 != policy->tier || (policy->namespaces & ~(uint64_t)NAMESPACES) != 0 ||
+        (policy->flags & ~(uint64_t)POLICY_FLAGS) != 0 ||
         (policy->zero[0] | policy->zero[1] | policy->zero[2]) != 0) {
         return false;
     }
@@ -169,9 +201,19 @@ static bool arrays_are_sound(const nx_bkdl *manifest)
     const nx_bkdl_section *filter = &manifest->sections[NX_BKDL_FILTER];
     const nx_bkdl_section *limits = &manifest->sections[NX_BKDL_LIMITS];
 
-    return filter->size == filter->count * sizeof(nx_cbpf_insn) &&
-           filter->count <= NX_CBPF_COUNT_MAX &&
-           limits->size == limits->count * sizeof(nx_bkdl_limit);
+    if (filter->size != filter->count * sizeof(nx_cbpf_insn) || filter->count > NX_CBPF_COUNT_MAX ||
+        (filter->data != NULL && filter->count == 0) ||
+        limits->size != limits->count * sizeof(nx_bkdl_limit)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < limits->count; i++) {
+        nx_bkdl_limit limit;
+        memcpy(&limit, limits->data + i * sizeof limit, sizeof limit);
+        if (limit.zero != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool descriptors_are_sound(const nx_bkdl *manifest)
@@ -206,12 +248,15 @@ int nx_bkdl_parse(const uint8_t *bytes, size_t size, nx_bkdl *ret)
     if (found.descriptor_count > NX_BKDL_DESCRIPTORS_MAX) {
         return NX_ETOOBIG;
     }
-    size_t start = nx_align_up(
-        NX_BKDL_HEADER_SIZE + (size_t)found.descriptor_count * NX_BKDL_DESCRIPTOR_SIZE, 8);
+    size_t end = NX_BKDL_HEADER_SIZE + (size_t)found.descriptor_count * NX_BKDL_DESCRIPTOR_SIZE;
+    size_t start = nx_align_up(end, 8);
     uint32_t area = nx_load_u32(bytes + 106);
     if ((found.flags & ~(NX_BKDL_SIGNED | NX_BKDL_SECTIONS)) != 0 || start > size ||
         area != size - start || (area & 7) != 0 ||
-        (area != 0) != ((found.flags & NX_BKDL_SECTIONS) != 0)) {
+        (area != 0) != ((found.flags & NX_BKDL_SECTIONS) != 0) ||
+        !is_zero(bytes + end, start - end) ||
+        ((found.flags & NX_BKDL_SIGNED) == 0 &&
+         !is_zero(bytes + SIGNATURE_OFFSET, SIGNATURE_SIZE))) {
         return NX_ECORRUPT;
     }
     int result = split(bytes + start, area, 0, NX_BKDL_TYPE_COUNT, found.sections);
@@ -241,16 +286,23 @@ int nx_plan_parse(const uint8_t *bytes, size_t size, nx_plan *ret)
     if (result != NX_OK) {
         return result;
     }
-    if (manifest->data == NULL || image->data == NULL || image->size != sizeof(nx_plan_image)) {
+    if (manifest->data == NULL || manifest->count != 1 || image->data == NULL ||
+        image->count != 1 || image->size != sizeof(nx_plan_image)) {
+        return NX_ECORRUPT;
+    }
+    found.image = (const nx_plan_image *)(const void *)image->data;
+    if (found.image->descriptor < -1 || found.image->flags > 1) {
         return NX_ECORRUPT;
     }
     if (report->data != NULL) {
-        if (report->size != 8) {
+        if (report->count != 1 || report->size != 8 || nx_load_u32(report->data + 4) != 0) {
             return NX_ECORRUPT;
         }
         found.report = (int32_t)nx_load_u32(report->data);
+        if (found.report < 0) {
+            return NX_ECORRUPT;
+        }
     }
-    found.image = (const nx_plan_image *)(const void *)image->data;
     result = nx_bkdl_parse(manifest->data, manifest->size, &found.manifest);
     if (result == NX_OK) {
         *ret = found;
