@@ -375,6 +375,8 @@ def _unmounts(section: tuple[int, memoryview] | None, strings: tuple[str, ...]) 
         sourced = kind in (Mount.BIND, Mount.BIND_ALONE, Mount.SYMLINK, Mount.FILE)
         if zero or flags > 3 or not 1 <= kind <= Mount.MQUEUE or place is None:
             raise ManifestError("a mount has no meaning")
+        if flags & 2 and kind != Mount.TMPFS:
+            raise ManifestError(f"the mount at {place} cannot be empty at each start")
         if sourced != (origin is not None):
             raise ManifestError(f"a mount at {place} has a wrong source")
         yield Mount(kind, place, origin, attributes, mode, bool(flags & 1), bool(flags & 2))

@@ -188,6 +188,7 @@ static bool mounts_are_sound(const nx_bkdl *manifest)
                        mount.kind == NX_MOUNT_SYMLINK || mount.kind == NX_MOUNT_FILE;
         if (mount.kind < NX_MOUNT_BIND || mount.kind > NX_MOUNT_MQUEUE || mount.zero != 0 ||
             mount.flags > (NX_MOUNT_OPTIONAL | NX_MOUNT_LIFE) ||
+            ((mount.flags & NX_MOUNT_LIFE) != 0 && mount.kind != NX_MOUNT_TMPFS) ||
             !has_index(manifest, mount.target) ||
             (sourced ? !has_index(manifest, mount.source) : mount.source != NX_BKDL_NONE)) {
             return false;

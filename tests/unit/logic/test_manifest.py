@@ -126,7 +126,7 @@ def test_an_empty_draft_gets_the_defaults() -> None:
     assert spec.unveil == (Unveil("/work", "rwxc"),)
     assert spec.directory == "/work"
     assert spec.environment == {"A": "b"}
-    assert (spec.tier, spec.restart, spec.disposition) == ("matter", "never", "trap")
+    assert (spec.tier, spec.restart, spec.disposition) == (None, "never", "trap")
 
 
 def test_a_loader_gets_what_it_needs_and_no_more() -> None:
