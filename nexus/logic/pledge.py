@@ -209,10 +209,10 @@ def _file_rules(promises: frozenset[str]) -> list[SeccompRule]:
         _allow(("newfstatat",), _with(3, _AT_EMPTY_PATH)),
         _allow(("statx",), _with(2, _AT_EMPTY_PATH)),
     ]
-    controls: list[int] = list(_IOCTL_STDIO)
+    controls: list[int] = [*_IOCTL_STDIO]
     for word, values in (*_IOCTL_FILES.items(), ("tty", _IOCTL_TTY)):
         controls += values if word in promises else ()
-    commands: list[int] = list(_FCNTL_STDIO)
+    commands: list[int] = [*_FCNTL_STDIO]
     for word, values in (("flock", _FCNTL_LOCKS), ("proc", _FCNTL_OWNER)):
         commands += values if word in promises else ()
     rules += _each("ioctl", 1, controls) + _each("fcntl", 1, commands)
