@@ -55,7 +55,7 @@ cdef inline int _too_large(uint64_t number, uint64_t maximum) except -1:
 
 cdef inline uint64_t as_u64(object value) except? 0xFFFFFFFFFFFFFFFF:
     """An unsigned 64-bit integer."""
-    cdef uint64_t number
+    cdef uint64_t number = 0
     if nx_int_digits(value, &number):
         return number
     return _as_u64_any(value)
