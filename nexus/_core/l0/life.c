@@ -105,6 +105,14 @@ static void close_if_open(int32_t descriptor)
     }
 }
 
+static void forget_warden(nx_l0_fiber *fiber, unsigned slot)
+{
+    if (fiber->shared->wardens[slot].pid > 0) {
+        close_if_open(fiber->shared->wardens[slot].pidfd);
+        fiber->shared->wardens[slot].pid = 0;
+    }
+}
+
 /* The life is over; whether another follows is for the policy and the breaker to say. */
 static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
 {
@@ -112,9 +120,9 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);
-    close_if_open(fiber->shared->warden_pidfd);
     close_if_open(fiber->shared->pidfd);
-    fiber->shared->pidfd = fiber->shared->warden_pidfd = -1;
+    fiber->shared->pidfd = -1;
+    forget_warden(fiber, fiber->shared->request & 1);
     if (fiber->shared->error != 0) {
         give_up(fiber);
         return;
@@ -187,20 +195,33 @@ void nx_l0_life_heard(nx_l0_fiber *fiber, uint64_t now_ns)
 bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t now_ns)
 {
     nx_l0_shared *shared = fiber->shared;
-    bool of_template = pid == fiber->template;
+    unsigned slot = shared->request & 1;
+    bool on = fiber->state == NX_LIFE_ON;
 
-    if (!of_template && pid != shared->warden) {
+    if (pid == fiber->template) {
+        /* Without its warden a life cannot begin; one that is on goes on, and the warden that was
+         * to be the next is of no use without the template's counters. */
+        fiber->template = 0;
+        if (shared->wardens[slot ^ 1].pid > 0) {
+            (void)nx_sys(__NR_kill, shared->wardens[slot ^ 1].pid, SIGKILL_);
+        }
+        if (on && shared->wardens[slot].pid <= 0) {
+            end_life(fiber, status, now_ns);
+        }
+        return true;
+    }
+    if (pid == shared->wardens[slot ^ 1].pid) {
+        /* The next life's warden is gone before its time: the template must begin anew. */
+        forget_warden(fiber, slot ^ 1);
+        if (fiber->template > 0) {
+            (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
+        }
+        return true;
+    }
+    if (pid != shared->wardens[slot].pid) {
         return false;
     }
-    if (of_template) {
-        fiber->template = 0;
-        if (shared->warden > 0) {
-            /* Its life goes with it, and is reaped next. */
-            (void)nx_sys(__NR_kill, shared->warden, SIGKILL_);
-            return true;
-        }
-    }
-    if (fiber->state == NX_LIFE_ON) {
+    if (on) {
         /* A warden that spoke has the fiber's own status. */
         bool spoke = __atomic_load_n(&shared->ended, __ATOMIC_ACQUIRE) != 0;
         end_life(fiber, spoke ? shared->status : status, now_ns);
@@ -230,8 +251,9 @@ void nx_l0_life_step(nx_l0_fiber *fiber, uint64_t now_ns)
         nx_l0_life_begin(fiber);
     } else if (fiber->state == NX_LIFE_ON) {
         hold_budget(fiber, now_ns);
-        if (fiber->stopping && now_ns >= fiber->until_ns && fiber->shared->warden > 0) {
-            (void)nx_sys(__NR_kill, fiber->shared->warden, SIGKILL_);
+        int32_t warden = fiber->shared->wardens[fiber->shared->request & 1].pid;
+        if (fiber->stopping && now_ns >= fiber->until_ns && warden > 0) {
+            (void)nx_sys(__NR_kill, warden, SIGKILL_);
             fiber->until_ns = NX_L0_FOREVER;
         }
     }

@@ -7,10 +7,12 @@
  * everything. Each fiber has a *template*: a copy of L0 that lives in the user, network and mount
  * namespaces which lives can share, with the file tree finished. Each life is cloned from it: a
  * *warden*, process 1 of a new pid namespace, which starts the fiber, reaps orphans and, when the
- * fiber is gone, ends whatever else is left. Both share L0's table of descriptors, so that L0 can
- * signal the fiber itself through a pidfd; both die with L0. The fiber itself starts in its
- * warden's memory (CLONE_VM | CLONE_VFORK), narrows itself and executes its image: no page table is
- * copied. Where namespaces are waived the processes are the same, only with less around them.
+ * fiber is gone, ends whatever else is left. Where the policy restarts the fiber, the warden of the
+ * next life waits beside the one that is on, finished but for the fiber. Both share L0's table of
+ * descriptors, so that L0 can signal the fiber itself through a pidfd; both die with L0. The fiber
+ * itself starts in its warden's memory (CLONE_VM | CLONE_VFORK), narrows itself and executes its
+ * image: no page table is copied. Where namespaces are waived the processes are the same, only with
+ * less around them.
  *
  * What a child does until execve it reports in `nx_l0_shared`: the stage it is in, and the error
  * it met there. No stage is skipped: what cannot be enforced ends the start.
@@ -56,14 +58,17 @@ typedef enum {
 
 /* Written by children, read by L0; a page of its own that fork does not copy. */
 typedef struct nx_l0_shared {
-    uint32_t request; /* futex: how many lives L0 has asked the template for */
+    uint32_t request; /* futex: how many lives L0 has asked for */
+    uint32_t made;    /* futex: how many have begun */
     uint32_t stage;
     int32_t error;   /* errno of the stage that failed, or 0 */
     uint32_t index;  /* of the mount, limit or rule it was at */
     uint32_t mapped; /* futex: 1 when L0 has written the template's id maps */
     int32_t pidfd;   /* of the fiber, in the table of descriptors that L0 and wardens share */
-    int32_t warden;  /* pid and pidfd of this life's process 1 */
-    int32_t warden_pidfd;
+    struct {
+        int32_t pid; /* of a life's process 1 */
+        int32_t pidfd;
+    } wardens[2];  /* by the life's number modulo 2: the one that is on, and the next one */
     int32_t ended; /* 1: `status` is the fiber's wait status */
     int32_t status;
 } nx_l0_shared;
@@ -85,6 +90,7 @@ typedef struct nx_l0_fiber {
     int32_t ready;    /* eventfd, written when a life has been made and when it is over */
     int32_t template; /* pid of the template, or 0 */
     uint32_t starts;
+    uint32_t life; /* in template and wardens: the number of the life that is being made */
     nx_l0_state state;
     int result;        /* exit status of all, once the state is NX_LIFE_OVER */
     bool stopping;     /* asked to end: no restart, and SIGKILL at `until_ns` */

@@ -180,6 +180,23 @@ static long clone_fiber(nx_l0_fiber *fiber)
     return pid;
 }
 
+/* Waits until a counter has reached a number. */
+static void wait_for(uint32_t *counter, uint32_t number)
+{
+    uint32_t now;
+
+    /* Pairs with the release in advance. */
+    while ((int32_t)((now = __atomic_load_n(counter, __ATOMIC_ACQUIRE)) - number) < 0) {
+        (void)nx_sys(__NR_futex, counter, FUTEX_WAIT, now, NULL, NULL, 0);
+    }
+}
+
+static void advance(uint32_t *counter)
+{
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELEASE);
+    (void)nx_sys(__NR_futex, counter, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
 /* Process 1 of a life's pid namespace, cloned from the template as its sibling. */
 static void warden(nx_l0_fiber *fiber)
 {
@@ -192,7 +209,9 @@ static void warden(nx_l0_fiber *fiber)
     if ((spaces & CLONE_NEWPID) == 0) {
         (void)nx_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0, 0);
     }
+    wait_for(&fiber->shared->request, fiber->life);
     long pid = clone_fiber(fiber);
+    advance(&fiber->shared->made);
     if (pid >= 0) {
         keep_house(fiber, pid);
     }
@@ -201,34 +220,33 @@ static void warden(nx_l0_fiber *fiber)
 
 /*
  * The template: lives as long as the fiber is wanted, in the namespaces that lives can share. Its
- * file tree is finished; for each request it clones a warden, with namespaces of its own for all
- * that a life could leave behind.
+ * file tree is finished. It clones the warden of a life, with namespaces of its own for all that a
+ * life could leave behind, and as soon as that life has begun, the warden of the next one.
  */
 static void serve_lives(nx_l0_fiber *fiber)
 {
-    uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
+    const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
+    uint64_t spaces = policy->namespaces;
     uint64_t own =
         (spaces & NX_LIFE_SPACES) | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_PIDFD | CLONE_FILES;
     nx_l0_shared *shared = fiber->shared;
-    uint32_t served = 0;
 
     if (!nx_l0_tie(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
         ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
         ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE))) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
-    for (;;) {
-        /* Pairs with the release in nx_l0_start_fiber. */
-        while (__atomic_load_n(&shared->request, __ATOMIC_ACQUIRE) == served) {
-            (void)nx_sys(__NR_futex, &shared->request, FUTEX_WAIT, served, NULL, NULL, 0);
-        }
-        served++;
-        nx_l0_enter(fiber, NX_STAGE_CLONE, 1);
-        if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, &shared->warden_pidfd,
-                                         &shared->warden))) {
+    do {
+        unsigned slot = ++fiber->life & 1;
+        if (!nx_l0_ok(fiber,
+                      nx_l0_clone(own, warden, fiber, warden_stack, &shared->wardens[slot].pidfd,
+                                  &shared->wardens[slot].pid))) {
             nx_l0_exit(NX_L0_EXIT_FAILED);
         }
-    }
+        wait_for(&shared->made, fiber->life);
+    } while (policy->restart != NX_RESTART_NEVER);
+    /* The namespaces of the only life are its own now. */
+    nx_l0_exit(0);
 }
 
 /* The first life makes the template. */
@@ -236,8 +254,7 @@ static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
 {
     uint64_t flags = (spaces & ~NX_LIFE_SPACES) | (spaces & CLONE_NEWNS) | CLONE_FILES;
 
-    fiber->shared->request = 0;
-    fiber->shared->mapped = 0;
+    fiber->shared->request = fiber->shared->made = fiber->shared->mapped = 0;
     nx_l0_note_ids();
     long pid = nx_l0_clone(flags, serve_lives, fiber, template_stack, NULL, NULL);
     if (!nx_l0_ok(fiber, pid)) {
@@ -256,15 +273,17 @@ bool nx_l0_start_fiber(nx_l0_fiber *fiber)
     uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
     nx_l0_shared *shared = fiber->shared;
 
-    shared->stage = NX_STAGE_NONE;
-    shared->error = shared->ended = shared->warden = 0;
-    shared->pidfd = shared->warden_pidfd = -1;
+    shared->ended = 0;
+    shared->pidfd = -1;
     fiber->starts++;
-    nx_l0_enter(fiber, NX_STAGE_CLONE, 0);
-    if (fiber->template == 0 && !make_template(fiber, spaces)) {
-        return false;
+    if (fiber->template == 0) {
+        shared->error = 0;
+        nx_l0_enter(fiber, NX_STAGE_CLONE, 0);
+        if (!make_template(fiber, spaces)) {
+            return false;
+        }
     }
-    __atomic_add_fetch(&shared->request, 1, __ATOMIC_RELEASE);
-    (void)nx_sys(__NR_futex, &shared->request, FUTEX_WAKE, 1, NULL, NULL, 0);
-    return true;
+    advance(&shared->request);
+    /* A warden that failed while it waited has left its error. */
+    return shared->error == 0;
 }

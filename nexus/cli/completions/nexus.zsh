@@ -84,6 +84,7 @@ _shtab_nexus_help_defaults_added=0
 
 _shtab_nexus_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--manifest[take what is not said here from a fiber in KDL]:FILE:"
   "--pledge[what it may do\: stdio,rpath,...]:WORDS:"
   "*--unveil[what it sees\: r reads, w writes, x executes, c creates\; the working directory else]:PATH=RIGHTS:"
   "--bare[show nothing but what is unveiled]"
