@@ -16,6 +16,7 @@ from nexus.errors import ManifestError, UnenforceableError
 from nexus.logic.bkdl import Landlock, Limit, Manifest, Mount, Policy
 from nexus.logic.pledge import Disposition, compile_pledge, founding_mask, promise_mask
 from nexus.logic.unveil import (
+    SECRET_PATHS,
     SYSTEM_PATHS,
     Shown,
     Unveil,
@@ -217,15 +218,20 @@ def _namespaces(enforced: frozenset[str]) -> int:
     return value
 
 
-def _rules(spec: FiberSpec) -> tuple[Unveil, ...]:
-    """What is shown: the system's folders, the program's own, and what was asked for."""
+def _rules(spec: FiberSpec, *, hiding: bool) -> tuple[Unveil, ...]:
+    """What is shown: the system's folders, the program's own, and what was asked for.
+
+    Where mounts can hide, the password hashes in those folders are: root could read them.
+    """
     if spec.bare:
         return spec.unveil
     folder = posixpath.dirname(spec.program)
     home = posixpath.dirname(folder) if posixpath.basename(folder) in ("bin", "sbin") else folder
     asked = {rule.path for rule in spec.unveil}
     own = [path for path in (*SYSTEM_PATHS, home) if path not in asked and path != "/"]
-    return (*(Unveil(path, "rx") for path in own), *spec.unveil)
+    secret = [path for path in SECRET_PATHS if hiding and path not in asked]
+    rules = [Unveil(path, "rx") for path in own] + [Unveil(path, "") for path in secret]
+    return (*rules, *spec.unveil)
 
 
 def _limits(spec: FiberSpec) -> tuple[Limit, ...]:
@@ -295,7 +301,7 @@ def confine(spec: FiberSpec, host: HostLayers, files: FileTree) -> Confined:
     """
     layers = _layers(spec, host)
     enforced = frozenset(layer.name for layer in layers if layer.state == "enforced")
-    shown = show(_rules(spec), files)
+    shown = show(_rules(spec, hiding="mount namespace" in enforced), files)
     explicit = {rule.path for rule in spec.unveil}
     missing = tuple(path for path in shown.missing if path in explicit)
     program, gate = b"", 0xFFFFFFFF

@@ -22,7 +22,16 @@ from nexus.errors import ManifestError
 from nexus.logic.bkdl import LandlockRule, Mount
 from nexus.seams.files import FileTree
 
-__all__ = ["SYSTEM_PATHS", "Shown", "Unveil", "landlock_files", "landlock_rules", "mounts", "show"]
+__all__ = [
+    "SECRET_PATHS",
+    "SYSTEM_PATHS",
+    "Shown",
+    "Unveil",
+    "landlock_files",
+    "landlock_rules",
+    "mounts",
+    "show",
+]
 
 LINKS_MAX = 40
 MOUNTS_MAX = 256  # NX_L0_MOUNTS_MAX of the supervisor
@@ -31,6 +40,8 @@ MOUNTS_MAX = 256  # NX_L0_MOUNTS_MAX of the supervisor
 SYSTEM_PATHS = (
     "/bin", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/sbin", "/usr",
 )  # fmt: skip
+# Parts of those that root alone may read, and that no program without privileges needs.
+SECRET_PATHS = ("/etc/gshadow", "/etc/gshadow-", "/etc/shadow", "/etc/shadow-")
 _DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 # MOUNT_ATTR_* of linux/mount.h.

@@ -215,6 +215,13 @@ def test_a_sealed_image_runs_and_is_not_the_file(mark: Path) -> None:
     assert run("--seal", "--", str(copy), cwd=mark).returncode == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read them anyway")
+def test_password_hashes_are_hidden_unless_they_are_shown() -> None:
+    assert Path("/etc/shadow").stat().st_size > 0
+    assert run("--", "cat", "/etc/shadow").returncode == 1
+    assert run("--unveil", "/etc/shadow=r", "--", "cat", "/etc/shadow").stdout
+
+
 def test_the_effective_policy_names_every_layer() -> None:
     import json
 
