@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -213,6 +214,54 @@ def test_a_sealed_image_runs_and_is_not_the_file(mark: Path) -> None:
     copy.write_bytes(Path("/bin/true").read_bytes())
     copy.chmod(0o755)
     assert run("--seal", "--", str(copy), cwd=mark).returncode == 0
+
+
+def at_terminal(cwd: Path, *words: str) -> tuple[int, int]:
+    """`nexus run` on a terminal of its own: its pid, and the other end of the terminal."""
+    pid, end = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execv(RUN[0], [*RUN, *words])
+    return pid, end
+
+
+def test_ctrl_c_ends_the_program_and_its_restarts(mark: Path) -> None:
+    script = "touch up; while :; do sleep 0.05; done"
+    pid, end = at_terminal(mark, "--restart", "always", "--", SH, "-c", script)
+    assert wait_until((mark / "up").exists)
+    os.write(end, b"\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGINT
+    os.close(end)
+
+
+def test_a_program_may_answer_ctrl_c_and_go_on(mark: Path) -> None:
+    manifest = mark / "node.kdl"
+    script = "trap 'touch heard' INT; touch up; until test -e end; do sleep 0.05; done; exit 4"
+    manifest.write_text(f'fiber "calm" {{\n program "{SH}" "-c" "{script}"\n grace "100ms"\n}}\n')
+    pid, end = at_terminal(mark, "--manifest", str(manifest))
+    assert wait_until((mark / "up").exists)
+    os.write(end, b"\x03")
+    assert wait_until((mark / "heard").exists)
+    time.sleep(0.3)  # beyond the grace
+    (mark / "end").touch()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
+    os.close(end)
+
+
+def test_ctrl_z_stops_the_supervisor_too_and_it_goes_on(mark: Path) -> None:
+    script = "touch up; until test -e end; do sleep 0.05; done"
+    pid, end = at_terminal(mark, "--", SH, "-c", script)
+
+    def state() -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    assert wait_until((mark / "up").exists)
+    os.write(end, b"\x1a")
+    assert wait_until(lambda: state() == "T")
+    os.killpg(os.getpgid(pid), signal.SIGCONT)
+    (mark / "end").touch()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(end)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read them anyway")

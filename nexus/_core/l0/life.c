@@ -236,10 +236,15 @@ void nx_l0_life_signal(const nx_l0_fiber *fiber, uint32_t signal)
     }
 }
 
-void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns)
+void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm)
 {
+    if (!fiber->stopping) {
+        fiber->until_ns = NX_L0_FOREVER;
+    }
     fiber->stopping = true;
-    fiber->until_ns = now_ns + (uint64_t)policy_of(fiber)->grace_ms * MS;
+    if (firm && fiber->until_ns == NX_L0_FOREVER) {
+        fiber->until_ns = now_ns + (uint64_t)policy_of(fiber)->grace_ms * MS;
+    }
     if (fiber->state == NX_LIFE_PAUSE) {
         fiber->state = NX_LIFE_OVER;
     }

@@ -180,13 +180,13 @@ bool nx_l0_build_mounts(nx_l0_fiber *fiber, nx_l0_tree part);
 void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error);
 
 /* The state machine of life.c. Begins a life; hears the warden through `ready`; is told of a reaped
- * child (true if it was one of the fiber's); sends a signal; asks for the end; lets time pass; and
- * says when it must be stepped again at the latest. */
+ * child (true if it was one of the fiber's); sends a signal; asks for the end, firmly by SIGKILL
+ * after the grace; lets time pass; and says when it must be stepped again at the latest. */
 void nx_l0_life_begin(nx_l0_fiber *fiber);
 void nx_l0_life_heard(nx_l0_fiber *fiber, uint64_t now_ns);
 bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t now_ns);
 void nx_l0_life_signal(const nx_l0_fiber *fiber, uint32_t signal);
-void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns);
+void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm);
 void nx_l0_life_step(nx_l0_fiber *fiber, uint64_t now_ns);
 uint64_t nx_l0_life_next(const nx_l0_fiber *fiber, uint64_t now_ns);
 

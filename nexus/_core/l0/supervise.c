@@ -35,7 +35,8 @@ static uint64_t read_clock(void)
 /*
  * A signal sent to L0 by a process goes on to the fiber; one that the terminal made has reached
  * the fiber already, which is in the same foreground group. Either way, being asked to end ends
- * the restarts.
+ * the restarts. A program at a terminal may answer Ctrl-C and go on; one that was asked by a
+ * process has its grace and no more.
  */
 static void take_signal(nx_l0_fiber *fiber, const struct signalfd_siginfo *info, uint64_t now_ns)
 {
@@ -49,7 +50,7 @@ static void take_signal(nx_l0_fiber *fiber, const struct signalfd_siginfo *info,
             nx_l0_life_signal(fiber, signal);
         }
         if (signal == SIGTERM_ || signal == SIGINT_ || signal == SIGHUP_ || signal == SIGQUIT_) {
-            nx_l0_life_stop(fiber, now_ns);
+            nx_l0_life_stop(fiber, now_ns, sent);
         }
     }
 }
