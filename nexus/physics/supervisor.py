@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 from pathlib import Path
 from typing import NoReturn, TypedDict
 
@@ -88,6 +89,9 @@ def execute_plan(plan: bytes) -> NoReturn:
     path = supervisor_path()
     descriptor = seal_plan(plan)
     os.set_inheritable(descriptor, True)
+    # The interpreter ignores these two for itself; a program expects the default.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execve(path, [path, "run", str(descriptor)], {})  # noqa: S606 - that is the point
     except OSError as error:

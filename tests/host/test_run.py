@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,11 @@ def test_a_death_by_signal_is_128_and_its_number(number: signal.Signals) -> None
 def test_input_and_output_are_the_programs_own() -> None:
     done = run("--", "cat", input="through and through")
     assert (done.returncode, done.stdout) == (0, "through and through")
+
+
+def test_a_broken_pipe_ends_a_writer_as_it_does_outside() -> None:
+    done = run("--", SH, "-c", "yes | head -n 1")
+    assert (done.stdout, done.stderr) == ("y\n", "")
 
 
 def test_words_that_look_like_options_stay_the_programs(mark: Path) -> None:
@@ -216,52 +222,63 @@ def test_a_sealed_image_runs_and_is_not_the_file(mark: Path) -> None:
     assert run("--seal", "--", str(copy), cwd=mark).returncode == 0
 
 
-def at_terminal(cwd: Path, *words: str) -> tuple[int, int]:
+@contextmanager
+def at_terminal(cwd: Path, *words: str) -> Iterator[tuple[int, int]]:
     """`nexus run` on a terminal of its own: its pid, and the other end of the terminal."""
     pid, end = pty.fork()
     if pid == 0:
+        # A job in the background of a script ignores it, and so would the fiber.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(cwd)
         os.execv(RUN[0], [*RUN, *words])
-    return pid, end
+    try:
+        yield pid, end
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.close(end)
+
+
+def result_of(pid: int) -> int:
+    """The exit code, which must come within the time of `wait_until`."""
+    assert wait_until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_ctrl_c_ends_the_program_and_its_restarts(mark: Path) -> None:
     script = "touch up; while :; do sleep 0.05; done"
-    pid, end = at_terminal(mark, "--restart", "always", "--", SH, "-c", script)
-    assert wait_until((mark / "up").exists)
-    os.write(end, b"\x03")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGINT
-    os.close(end)
+    with at_terminal(mark, "--restart", "always", "--", SH, "-c", script) as (pid, end):
+        assert wait_until((mark / "up").exists)
+        os.write(end, b"\x03")
+        assert result_of(pid) == 128 + signal.SIGINT
 
 
 def test_a_program_may_answer_ctrl_c_and_go_on(mark: Path) -> None:
     manifest = mark / "node.kdl"
     script = "trap 'touch heard' INT; touch up; until test -e end; do sleep 0.05; done; exit 4"
     manifest.write_text(f'fiber "calm" {{\n program "{SH}" "-c" "{script}"\n grace "100ms"\n}}\n')
-    pid, end = at_terminal(mark, "--manifest", str(manifest))
-    assert wait_until((mark / "up").exists)
-    os.write(end, b"\x03")
-    assert wait_until((mark / "heard").exists)
-    time.sleep(0.3)  # beyond the grace
-    (mark / "end").touch()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
-    os.close(end)
+    with at_terminal(mark, "--manifest", str(manifest)) as (pid, end):
+        assert wait_until((mark / "up").exists)
+        os.write(end, b"\x03")
+        assert wait_until((mark / "heard").exists)
+        time.sleep(0.3)  # beyond the grace
+        (mark / "end").touch()
+        assert result_of(pid) == 4
 
 
 def test_ctrl_z_stops_the_supervisor_too_and_it_goes_on(mark: Path) -> None:
     script = "touch up; until test -e end; do sleep 0.05; done"
-    pid, end = at_terminal(mark, "--", SH, "-c", script)
+    with at_terminal(mark, "--", SH, "-c", script) as (pid, end):
 
-    def state() -> str:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        def state() -> str:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
-    assert wait_until((mark / "up").exists)
-    os.write(end, b"\x1a")
-    assert wait_until(lambda: state() == "T")
-    os.killpg(os.getpgid(pid), signal.SIGCONT)
-    (mark / "end").touch()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    os.close(end)
+        assert wait_until((mark / "up").exists)
+        os.write(end, b"\x1a")
+        assert wait_until(lambda: state() == "T")
+        os.killpg(os.getpgid(pid), signal.SIGCONT)
+        (mark / "end").touch()
+        assert result_of(pid) == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read them anyway")
