@@ -98,7 +98,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument(
         "--tier",
         choices=["photon", "matter", "gravity", "void"],
-        help="its place in the spectrum",
+        help="hold it to the time budget of this tier",
     )
     run.add_argument(
         "--limit",
@@ -107,8 +107,14 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
         default=[],
         help="memory, file, stack, core (bytes), cpu (seconds), processes, files",
     )
-    run.add_argument("--restart", choices=["never", "on-failure", "always"])
-    run.add_argument("--survivability", choices=["sovereign", "hardened", "radiation"])
+    run.add_argument(
+        "--restart", choices=["never", "on-failure", "always"], help="when it starts again"
+    )
+    run.add_argument(
+        "--survivability",
+        choices=["sovereign", "hardened", "radiation"],
+        help="its level of fault handling; recorded, and of no effect yet",
+    )
     run.add_argument("--seal", action="store_true", help="run a sealed copy, checked at each start")
     run.add_argument("--session", action="store_true", help="keep it away from the terminal")
     run.add_argument(
