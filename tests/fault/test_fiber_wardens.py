@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(
         probe.user_namespace() < 0 or probe.landlock() < 6,
         reason="a run without waived layers takes user namespaces and Landlock 6: the deaths of "
-        "a fiber's helpers were not tried here",
+        "a fiber's wardens were not tried here",
     ),
 ]
 
