@@ -15,6 +15,11 @@ from pathlib import Path
 import pytest
 
 from nexus._core import probe
+from nexus.logic.bkdl import encode_plan
+from nexus.logic.confine import HostLayers, confine
+from nexus.logic.manifest import Draft, Program, complete
+from nexus.physics.files import HostFiles
+from nexus.physics.supervisor import host_facts, seal_image, seal_plan, supervisor_path
 
 RUN = [sys.executable, "-m", "nexus.cli", "run"]
 # Programs of the system: shown by default, whatever the interpreter of the tests is.
@@ -286,6 +291,28 @@ def test_password_hashes_are_hidden_unless_they_are_shown() -> None:
     assert Path("/etc/shadow").stat().st_size > 0
     assert run("--", "cat", "/etc/shadow").returncode == 1
     assert run("--unveil", "/etc/shadow=r", "--", "cat", "/etc/shadow").stdout
+
+
+def test_an_image_that_is_not_the_recorded_one_is_not_started(mark: Path) -> None:
+    draft = Draft(program=("/bin/true",))
+    program = Program("/bin/true", ("true",), None, dynamic=True)
+    spec = complete(draft, program, environment={}, directory=str(mark))
+    manifest = confine(spec, HostLayers(**host_facts()), HostFiles()).manifest
+    image, digest = seal_image("/bin/true")
+    wrong = bytes([digest[0] ^ 1]) + digest[1:]
+    for recorded, status in ((digest, 0), (wrong, 125)):
+        plan = seal_plan(encode_plan(manifest, image=image, digest=recorded, report=None))
+        done = subprocess.run(
+            [supervisor_path(), "run", str(plan)],
+            pass_fds=[image, plan],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status
+        assert ("start failed at image" in done.stderr) == (status == 125)
+        os.close(plan)
+    os.close(image)
 
 
 def test_the_effective_policy_names_every_layer() -> None:
