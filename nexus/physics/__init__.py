@@ -20,6 +20,7 @@ from nexus._core.hash import (
     xxh3_64,
     xxh64,
 )
+from nexus._core.life import FiberHandles, LifePage, parse_handles
 from nexus._core.mmio import Mmio
 from nexus._core.register import Field, Register
 from nexus._core.ring import Ring
@@ -51,8 +52,10 @@ __all__ = [
     "CheckpointSlot",
     "ChunkStream",
     "Chunker",
+    "FiberHandles",
     "Field",
     "FieldSpec",
+    "LifePage",
     "Mmio",
     "Register",
     "RegisterMap",
@@ -68,6 +71,7 @@ __all__ = [
     "blake3_keyed",
     "blake3_many",
     "crc32c",
+    "parse_handles",
     "seccomp_capabilities",
     "simd_level",
     "siphash24",
