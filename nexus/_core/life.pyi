@@ -9,6 +9,7 @@ class FiberHandles(NamedTuple):
     files: dict[str, int]
 
 def parse_handles(text: Buffer, /) -> FiberHandles: ...
+
 @final
 class LifePage:
     def __init__(self, *args: Never, **kwargs: Never) -> None: ...

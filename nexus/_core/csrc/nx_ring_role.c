@@ -84,6 +84,8 @@ int nx_ring_map_take_consumer(nx_ring_map *map, bool force)
     if (map->consumer_generation == nx_owner_generation) {
         return NX_OK;
     }
+    /* A consumer wakes producers, too: those that sleep until there is room. */
+    map->fence = !nx_wake_register();
     int code = take(&header->consumer_owner, force);
     if (code != NX_OK) {
         return code;
@@ -113,6 +115,7 @@ void nx_ring_map_leave_consumer(nx_ring_map *map)
 {
     if (map->consumer_generation == nx_owner_generation) {
         nx_ring_publish(&map->ring);
+        nx_ring_map_notify_room(map);
         give_back(&map->ring.header->consumer_owner);
     }
     map->consumer_generation = 0;
@@ -290,6 +293,58 @@ int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
         if (code == NX_ESYS) {
             errno = saved;
             return code;
+        }
+    }
+}
+
+void nx_ring_map_signal_room(nx_ring_map *map)
+{
+    (void)nx_wake_signal(&map->ring.header->room, -1);
+}
+
+/* Whether a put is worth a try: a record fits, or the shared positions look impossible. */
+static bool has_room(const nx_ring *ring, uint64_t size)
+{
+    uint64_t tail = atomic_load_explicit(&ring->header->tail, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&ring->header->head, memory_order_acquire);
+
+    if (ring->kind == NX_RING_MPSC) {
+        head = nx_mpsc_position(head);
+    }
+    uint64_t used = head - tail + nx_ring_occupied(size) + NX_RING_WORD;
+    return head - tail > nx_ring_capacity(ring) || used <= nx_ring_capacity(ring);
+}
+
+int nx_ring_map_wait_room(const nx_ring_map *map, uint64_t size, int64_t timeout_ns)
+{
+    _Atomic uint32_t *room = &map->ring.header->room;
+    int64_t start = nx_ring_map_clock();
+    int64_t now = start;
+
+    if (size > map->ring.payload_max) {
+        return NX_ETOOBIG;
+    }
+    do {
+        for (int i = 0; i < 64; i++) {
+            if (has_room(&map->ring, size)) {
+                return NX_OK;
+            }
+            nx_cpu_relax();
+        }
+        now = nx_ring_map_clock();
+    } while (now - start < NX_RING_SPIN_NS && now - start < timeout_ns);
+    for (;;) {
+        int64_t left = start + timeout_ns - nx_ring_map_clock();
+        if (left <= 0) {
+            return NX_ETIMEOUT;
+        }
+        nx_wake_announce(room, NX_WAKE_SLEEPING);
+        if (has_room(&map->ring, size)) {
+            /* The announcement stays: another producer may sleep on it, too. */
+            return NX_OK;
+        }
+        if (nx_wake_sleep(room, left) == NX_ESYS) {
+            return NX_ESYS;
         }
     }
 }

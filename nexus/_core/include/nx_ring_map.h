@@ -98,6 +98,14 @@ int nx_ring_map_revoke(nx_ring_map *map);
 #define NX_RING_SPIN_NS 30000ll
 int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns);
 
+/*
+ * Sleeps until a record of `size` bytes fits, for a producer whose put found no room: NX_OK when a
+ * put is worth another try, NX_ETIMEOUT, NX_ETOOBIG when it never will fit, or NX_ESYS with errno
+ * EINTR. It spins first and touches nothing, as nx_ring_map_wait.
+ * A consumer that does not know of this tells nobody; then it looks again every NX_WAKE_SLICE_NS.
+ */
+int nx_ring_map_wait_room(const nx_ring_map *map, uint64_t size, int64_t timeout_ns);
+
 /* Makes the eventfd if there is none; -1 and errno on failure. */
 int nx_ring_map_wake_fd(nx_ring_map *map);
 
@@ -122,11 +130,24 @@ void nx_ring_map_read_stats(const nx_ring_map *map, nx_ring_stats *ret);
 /* Wakes the slow way; nx_ring_map_notify decides whether. */
 void nx_ring_map_signal(nx_ring_map *map);
 
+void nx_ring_map_signal_room(nx_ring_map *map);
+
 /* To be called after each commit, or once after several. */
 NX_INLINE void nx_ring_map_notify(nx_ring_map *map)
 {
     if (NX_UNLIKELY(nx_wake_is_wanted(&map->ring.header->wake, map->fence))) {
         nx_ring_map_signal(map);
+    }
+}
+
+/*
+ * To be called after each release that stored the tail, or once after several. A consumer with
+ * publish_bytes above 0 calls nx_ring_publish before it sleeps: else both sides may.
+ */
+NX_INLINE void nx_ring_map_notify_room(nx_ring_map *map)
+{
+    if (NX_UNLIKELY(nx_wake_is_wanted(&map->ring.header->room, map->fence))) {
+        nx_ring_map_signal_room(map);
     }
 }
 
