@@ -25,6 +25,7 @@ from nexus._core.mmio import Mmio
 from nexus._core.register import Field, Register
 from nexus._core.ring import Ring
 from nexus._core.span import Span
+from nexus.physics.fibers import fiber_handles, fiber_name, give_up_cpu
 from nexus.physics.registers import BlockSpec, BoundMap, FieldSpec, RegisterMap, RegisterSpec
 from nexus.physics.seccomp import (
     Action,
@@ -71,6 +72,9 @@ __all__ = [
     "blake3_keyed",
     "blake3_many",
     "crc32c",
+    "fiber_handles",
+    "fiber_name",
+    "give_up_cpu",
     "parse_handles",
     "seccomp_capabilities",
     "simd_level",

@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -119,10 +120,7 @@ def test_everything_sent_arrives_through_a_ring_that_is_mostly_full(ring):
 
 
 def asleep(pid):
-    while True:
-        with open(f"/proc/{pid}/wchan") as file:
-            if "futex" in file.read():
-                return
+    while "futex" not in Path(f"/proc/{pid}/wchan").read_text():
         time.sleep(0.001)
 
 
