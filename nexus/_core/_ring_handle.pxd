@@ -90,8 +90,6 @@ cdef extern from "nx_ring_rows.h" nogil:
                          uint64_t *ret)
     uint64_t nx_ring_get_rows(nx_ring *ring, uint8_t *rows, uint64_t size, uint64_t count)
 
-cdef int64_t deadline_of(object timeout) except -1
-
 
 cdef class RingHandle:
     # NULL when closed. The passes equal nx_owner_generation while this handle may put or get
@@ -104,6 +102,7 @@ cdef class RingHandle:
     cdef uint32_t waiting
     cdef int waiters
 
+    cdef int64_t deadline_of(self, object timeout) except -1
     cdef int count_waiter(self) except -1
     cdef int check_open(self) except -1
     cdef int check_idle(self, str verb) except -1

@@ -43,13 +43,6 @@ class RingStats(NamedTuple):
     wakes_lost: int
 
 
-cdef int64_t deadline_of(object timeout) except -1:
-    """Nanoseconds of the monotonic clock, for a time in seconds or None for ever."""
-    if timeout is None:
-        return FOREVER_NS
-    return nx_ring_map_clock() + <int64_t>as_ns(timeout, SECONDS_MAX)
-
-
 @cython.no_gc
 cdef class RingHandle:
     """A mapped ring, the roles that this handle holds, and what keeps it from being closed."""
@@ -107,6 +100,12 @@ cdef class RingHandle:
                 if code == NX_EEMPTY or code == NX_EBUSY:
                     return 0
             raise_code(code, "the record at the consumer's position")
+
+    cdef int64_t deadline_of(self, object timeout) except -1:
+        """Nanoseconds of the monotonic clock, for a time in seconds or None for ever."""
+        if timeout is None:
+            return FOREVER_NS
+        return nx_ring_map_clock() + <int64_t>as_ns(timeout, SECONDS_MAX)
 
     cdef int count_waiter(self) except -1:
         """One more thread of this very process sleeps; those of a parent do not count."""
@@ -176,7 +175,7 @@ cdef class RingHandle:
         Raises:
             BufferError, CorruptError: as `Ring.get`.
         """
-        return bool(self.wait_record(deadline_of(timeout)))
+        return bool(self.wait_record(self.deadline_of(timeout)))
 
     def arm(self):
         """Ask producers to make `wait_fd` readable with the next record.

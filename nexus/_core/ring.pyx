@@ -258,7 +258,7 @@ cdef class Ring(RingHandle):
             if code == NX_OK:
                 return True
             if deadline < 0:
-                deadline = deadline_of(timeout)
+                deadline = self.deadline_of(timeout)
             if code != NX_EFULL or not self.wait_room(size, deadline):
                 self._refuse(code, size)
                 return False
@@ -273,7 +273,7 @@ cdef class Ring(RingHandle):
             BufferError, CorruptError: as `get`.
         """
         cdef bytes record = self.get()
-        if record is None and self.wait_record(deadline_of(timeout)):
+        if record is None and self.wait_record(self.deadline_of(timeout)):
             record = self.get()
         return record
 

@@ -27,6 +27,7 @@ from nexus._core.ring import Ring
 from nexus._core.span import Span
 from nexus.physics.fibers import fiber_handles, fiber_name, give_up_cpu
 from nexus.physics.registers import BlockSpec, BoundMap, FieldSpec, RegisterMap, RegisterSpec
+from nexus.physics.runtime import NativeRuntime, native_runtime
 from nexus.physics.seccomp import (
     Action,
     ArgumentTest,
@@ -75,6 +76,8 @@ __all__ = [
     "fiber_handles",
     "fiber_name",
     "give_up_cpu",
+    "NativeRuntime",
+    "native_runtime",
     "parse_handles",
     "seccomp_capabilities",
     "simd_level",

@@ -6,11 +6,6 @@
 #include "nx_sys.h"
 
 #include <linux/futex.h>
-#include <linux/mman.h>
-
-#if __STDC_HOSTED__
-#include <errno.h>
-#endif
 
 #define PROT_READ_  1
 #define MAP_SHARED_ 1
@@ -142,29 +137,19 @@ int nx_fiber_parse(const char *text, size_t size, nx_fiber_handles *ret, size_t 
     return NX_OK;
 }
 
-static int failed(long result)
-{
-#if __STDC_HOSTED__
-    errno = (int)-result;
-#else
-    (void)result;
-#endif
-    return NX_ESYS;
-}
-
 int nx_fiber_life_map(int fd, const nx_fiber_life **ret)
 {
     long size = nx_sys(__NR_lseek, fd, 0, SEEK_END_);
 
     if (size < 0) {
-        return failed(size);
+        return nx_sys_failed(size);
     }
     if (size != NX_FIBER_LIFE) {
         return NX_EINVAL;
     }
     long address = nx_sys(__NR_mmap, NULL, NX_FIBER_LIFE, PROT_READ_, MAP_SHARED_, fd, 0);
-    if (address < 0 && address >= -4095) {
-        return failed(address);
+    if (nx_sys_is_error(address)) {
+        return nx_sys_failed(address);
     }
     *ret = (const nx_fiber_life *)address;
     return NX_OK;
@@ -194,7 +179,7 @@ int nx_fiber_life_wait(const nx_fiber_life *life, int64_t deadline_ns)
         return NX_OK;
     }
     if (result < 0 && result != -ETIMEDOUT_ && result != -EAGAIN_ && result != -EINTR_) {
-        return failed(result);
+        return nx_sys_failed(result);
     }
     return result == -ETIMEDOUT_ ? NX_ETIMEOUT : NX_EEMPTY;
 }
