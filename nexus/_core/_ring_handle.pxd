@@ -102,7 +102,7 @@ cdef class RingHandle:
     cdef uint32_t waiting
     cdef int waiters
 
-    cdef int64_t deadline_of(self, object timeout) except -1
+    cdef int64_t limit_of(self, object timeout) except -1
     cdef int count_waiter(self) except -1
     cdef int check_open(self) except -1
     cdef int check_idle(self, str verb) except -1

@@ -101,11 +101,9 @@ cdef class RingHandle:
                     return 0
             raise_code(code, "the record at the consumer's position")
 
-    cdef int64_t deadline_of(self, object timeout) except -1:
-        """Nanoseconds of the monotonic clock, for a time in seconds or None for ever."""
-        if timeout is None:
-            return FOREVER_NS
-        return nx_ring_map_clock() + <int64_t>as_ns(timeout, SECONDS_MAX)
+    cdef int64_t limit_of(self, object timeout) except -1:
+        """Nanoseconds of a time in seconds, or of None for ever."""
+        return FOREVER_NS if timeout is None else <int64_t>as_ns(timeout, SECONDS_MAX)
 
     cdef int count_waiter(self) except -1:
         """One more thread of this very process sleeps; those of a parent do not count."""
@@ -175,7 +173,7 @@ cdef class RingHandle:
         Raises:
             BufferError, CorruptError: as `Ring.get`.
         """
-        return bool(self.wait_record(self.deadline_of(timeout)))
+        return bool(self.wait_record(nx_ring_map_clock() + self.limit_of(timeout)))
 
     def arm(self):
         """Ask producers to make `wait_fd` readable with the next record.

@@ -249,6 +249,7 @@ cdef class Ring(RingHandle):
         """
         cdef bytes record = copy_of(data)
         cdef uint64_t size = <uint64_t>PyBytes_GET_SIZE(record)
+        cdef int64_t limit = self.limit_of(timeout)
         cdef int64_t deadline = -1
         cdef int code
         while True:
@@ -258,7 +259,7 @@ cdef class Ring(RingHandle):
             if code == NX_OK:
                 return True
             if deadline < 0:
-                deadline = self.deadline_of(timeout)
+                deadline = nx_ring_map_clock() + limit
             if code != NX_EFULL or not self.wait_room(size, deadline):
                 self._refuse(code, size)
                 return False
@@ -272,8 +273,9 @@ cdef class Ring(RingHandle):
         Raises:
             BufferError, CorruptError: as `get`.
         """
+        cdef int64_t limit = self.limit_of(timeout)
         cdef bytes record = self.get()
-        if record is None and self.wait_record(self.deadline_of(timeout)):
+        if record is None and self.wait_record(nx_ring_map_clock() + limit):
             record = self.get()
         return record
 

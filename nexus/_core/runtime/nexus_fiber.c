@@ -18,6 +18,8 @@
 #define F_SETFD_    2
 #define FD_CLOEXEC_ 1
 
+#define NX_FIBER_EXIT_BUG 70 /* docs/reference/exit-codes.md */
+
 NX_STATIC_ASSERT(NX_FRAME_WORDS * 8 == NX_CHECKPOINT_FRAME, "docs/spec/checkpoint.md");
 
 uint64_t nexus_frame[NX_FRAME_WORDS];
@@ -245,4 +247,20 @@ int nexus_save(const void *blob, size_t size)
         .blob_size = size,
     };
     return nx_checkpoint_save(&fiber.writer, &content, &sequence);
+}
+
+/* A bug in the kernels. Weak, because a program may have a better way to tell. */
+__attribute__((weak)) void nx_panic(const char *condition, const char *file, int line)
+{
+    const char *text = condition;
+
+    (void)file;
+    (void)line;
+    while (*text != '\0') {
+        text++;
+    }
+    (void)nx_sys(__NR_write, 2, condition, text - condition);
+    for (;;) {
+        (void)nx_sys(__NR_exit_group, NX_FIBER_EXIT_BUG);
+    }
 }

@@ -29,26 +29,13 @@ __asm__(".globl _start\n_start:\n"
 int main(int count, char **words, char **environment);
 __attribute__((noreturn, used)) void nexus_start(long *stack);
 
-__attribute__((noreturn)) static void leave(int status)
-{
-    for (;;) {
-        (void)nx_sys(__NR_exit_group, status);
-    }
-}
-
 void nexus_start(long *stack)
 {
     int count = (int)stack[0];
     char **words = (char **)(stack + 1);
+    int status = main(count, words, words + count + 1);
 
-    leave(main(count, words, words + count + 1));
-}
-
-/* Exit code 70, as for every bug. */
-void nx_panic(const char *condition, const char *file, int line)
-{
-    (void)condition;
-    (void)file;
-    (void)line;
-    leave(70);
+    for (;;) {
+        (void)nx_sys(__NR_exit_group, status);
+    }
 }
