@@ -77,7 +77,7 @@ cdef extern from "nx_ring_map.h" nogil:
     int nx_ring_map_repair(nx_ring_map *map, bint force, uint64_t *ret_count)
     int nx_ring_map_revoke(nx_ring_map *map)
     int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
-    int nx_ring_map_wait_room(const nx_ring_map *map, uint64_t size, int64_t timeout_ns)
+    int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns)
     int nx_ring_map_wake_fd(nx_ring_map *map)
     int nx_ring_map_arm(nx_ring_map *map)
     int64_t nx_ring_map_clock()

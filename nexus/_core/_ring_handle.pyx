@@ -165,7 +165,8 @@ cdef class RingHandle:
         """Sleep until a record waits; the GIL is let go meanwhile, and Ctrl-C works.
 
         Args:
-            timeout: seconds, None for ever. The thread spins 30 us before it sleeps.
+            timeout: seconds, None for ever. The thread spins 30 us before it sleeps, as long as
+                records do come within that time.
 
         Returns:
             Whether a record waits; False when the time is over.

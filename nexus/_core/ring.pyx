@@ -240,9 +240,7 @@ cdef class Ring(RingHandle):
     def send(self, data, /, timeout=None):
         """Append one record, asleep while there is no room for it; False when the time is over.
 
-        Args:
-            data: the bytes.
-            timeout: seconds, None for ever. The GIL is let go meanwhile, and Ctrl-C works.
+        `timeout` is in seconds, None for ever. The GIL is let go meanwhile, and Ctrl-C works.
 
         Raises:
             TooLargeError, BufferError, CorruptError: as `put`.
@@ -267,8 +265,7 @@ cdef class Ring(RingHandle):
     def recv(self, timeout=None):
         """Take the oldest record as bytes, asleep until there is one; None when the time is over.
 
-        Args:
-            timeout: seconds, None for ever. The GIL is let go meanwhile, and Ctrl-C works.
+        `timeout` is in seconds, None for ever. The GIL is let go meanwhile, and Ctrl-C works.
 
         Raises:
             BufferError, CorruptError: as `get`.

@@ -253,11 +253,44 @@ static int look(const nx_ring_map *map, bool *ret_stalled)
     return NX_EEMPTY;
 }
 
-static bool spin(const nx_ring_map *map, int64_t until_ns)
+/* Whether a put is worth a try: a record fits, or the shared positions look impossible. */
+static bool has_room(const nx_ring *ring, uint64_t size)
+{
+    uint64_t tail = atomic_load_explicit(&ring->header->tail, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&ring->header->head, memory_order_acquire);
+
+    if (ring->kind == NX_RING_MPSC) {
+        head = nx_mpsc_position(head);
+    }
+    uint64_t used = head - tail + nx_ring_occupied(size) + NX_RING_WORD;
+    return head - tail > nx_ring_capacity(ring) || used <= nx_ring_capacity(ring);
+}
+
+/* Whether a wait should spin first; counts those that do not. */
+static bool may_spin(_Atomic uint32_t *misses)
+{
+    uint32_t seen = atomic_load_explicit(misses, memory_order_relaxed);
+
+    if (seen < NX_RING_SPINS || seen % NX_RING_SPINS == 0) {
+        return true;
+    }
+    atomic_store_explicit(misses, seen + 1, memory_order_relaxed);
+    return false;
+}
+
+static void note_spin(_Atomic uint32_t *misses, bool paid)
+{
+    uint32_t seen = atomic_load_explicit(misses, memory_order_relaxed);
+
+    atomic_store_explicit(misses, paid ? 0 : seen + 1, memory_order_relaxed);
+}
+
+/* Spins while there is no record, or no room for one of `size` bytes; whether that came. */
+static bool spin(const nx_ring_map *map, const uint64_t *size, int64_t until_ns)
 {
     do {
         for (int i = 0; i < 64; i++) {
-            if (nx_ring_has_record(&map->ring)) {
+            if (size == NULL ? nx_ring_has_record(&map->ring) : has_room(&map->ring, *size)) {
                 return true;
             }
             nx_cpu_relax();
@@ -266,13 +299,28 @@ static bool spin(const nx_ring_map *map, int64_t until_ns)
     return false;
 }
 
+/* The first part of a wait: a look, and a spin if that pays. */
+static bool find_soon(nx_ring_map *map, const uint64_t *size, int64_t start, int64_t timeout_ns)
+{
+    _Atomic uint32_t *misses = size == NULL ? &map->record_misses : &map->room_misses;
+    int64_t budget = timeout_ns < NX_RING_SPIN_NS ? timeout_ns : NX_RING_SPIN_NS;
+
+    if (!may_spin(misses)) {
+        return false;
+    }
+    bool found = spin(map, size, start + budget);
+    if (found || budget == NX_RING_SPIN_NS) {
+        note_spin(misses, found);
+    }
+    return found;
+}
+
 int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
 {
     _Atomic uint32_t *wake = &map->ring.header->wake;
     int64_t start = nx_ring_map_clock();
-    int64_t budget = timeout_ns < NX_RING_SPIN_NS ? timeout_ns : NX_RING_SPIN_NS;
 
-    if (nx_ring_has_record(&map->ring) || spin(map, start + budget)) {
+    if (nx_ring_has_record(&map->ring) || find_soon(map, NULL, start, timeout_ns)) {
         return NX_OK;
     }
     for (;;) {
@@ -302,37 +350,17 @@ void nx_ring_map_signal_room(nx_ring_map *map)
     (void)nx_wake_signal(&map->ring.header->room, -1);
 }
 
-/* Whether a put is worth a try: a record fits, or the shared positions look impossible. */
-static bool has_room(const nx_ring *ring, uint64_t size)
-{
-    uint64_t tail = atomic_load_explicit(&ring->header->tail, memory_order_acquire);
-    uint64_t head = atomic_load_explicit(&ring->header->head, memory_order_acquire);
-
-    if (ring->kind == NX_RING_MPSC) {
-        head = nx_mpsc_position(head);
-    }
-    uint64_t used = head - tail + nx_ring_occupied(size) + NX_RING_WORD;
-    return head - tail > nx_ring_capacity(ring) || used <= nx_ring_capacity(ring);
-}
-
-int nx_ring_map_wait_room(const nx_ring_map *map, uint64_t size, int64_t timeout_ns)
+int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns)
 {
     _Atomic uint32_t *room = &map->ring.header->room;
     int64_t start = nx_ring_map_clock();
-    int64_t now = start;
 
     if (size > map->ring.payload_max) {
         return NX_ETOOBIG;
     }
-    do {
-        for (int i = 0; i < 64; i++) {
-            if (has_room(&map->ring, size)) {
-                return NX_OK;
-            }
-            nx_cpu_relax();
-        }
-        now = nx_ring_map_clock();
-    } while (now - start < NX_RING_SPIN_NS && now - start < timeout_ns);
+    if (has_room(&map->ring, size) || find_soon(map, &size, start, timeout_ns)) {
+        return NX_OK;
+    }
     for (;;) {
         int64_t left = start + timeout_ns - nx_ring_map_clock();
         if (left <= 0) {
