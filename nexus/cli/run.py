@@ -125,4 +125,4 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if draft.seal:
         image, digest = seal_image(spec.program)
         os.set_inheritable(image, True)
-    execute_plan(encode_plan(confined.manifest, image=image, digest=digest, report=None))
+    execute_plan(encode_plan(confined.manifest, image=image, digest=digest))
