@@ -196,7 +196,7 @@ class RefusedError(LocalError, OSError):
     exit_code = 1
 
 
-class NoFiberError(LocalError, LookupError):
+class UnknownFiberError(LocalError, LookupError):
     """The node has no such fiber."""
 
     code = "NX-NOD-006"

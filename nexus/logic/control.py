@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from nexus.errors import (
     NexusError,
     NodeDownError,
-    NoFiberError,
     RefusedError,
     StaleError,
     StartError,
+    UnknownFiberError,
 )
 from nexus.seams.supervisor import (
     ANY_SLOT,
@@ -74,7 +74,9 @@ def _failure(request: Request, answer: Answer) -> NexusError:
     number = -answer.result
     name = request.operation.name
     if number == errno.ENOENT:
-        return NoFiberError(f"{name}: nothing is at {request.slot}", hint="see nexus fiber list")
+        return UnknownFiberError(
+            f"{name}: nothing is at {request.slot}", hint="see nexus fiber list"
+        )
     if number == errno.ESTALE:
         return StaleError(f"{name}: generation {request.generation} of its slot has passed")
     stage = answer.words[0]

@@ -11,9 +11,9 @@ from nexus.errors import (
     DeadlineError,
     NexusError,
     NodeDownError,
-    NoFiberError,
     RefusedError,
     StaleError,
+    UnknownFiberError,
 )
 from nexus.logic.control import FiberPlace
 from nexus.seams.events import EventKind
@@ -138,7 +138,7 @@ def test_a_living_fiber_is_not_forgotten(node) -> None:
 
 
 def test_an_empty_slot_is_no_fiber(node) -> None:
-    with pytest.raises(NoFiberError):
+    with pytest.raises(UnknownFiberError):
         node.control.stop(FiberPlace(3, 0))
 
 
