@@ -22,6 +22,10 @@
 #define SIG_SETMASK 2
 #define AT_EMPTY_   0x1000
 
+/* For execve, in the memory of the life's warden. */
+static const char *arguments[NX_L0_STRINGS_MAX + 1];
+static const char *environment[NX_L0_STRINGS_MAX + 1];
+
 static const nx_bkdl_section *section(const nx_l0_fiber *fiber, uint32_t type)
 {
     return &fiber->plan.manifest.sections[type];
@@ -149,7 +153,7 @@ static long open_gate(nx_cbpf_insn *compare)
 static bool apply_filter(nx_l0_fiber *fiber, const char **path)
 {
     const nx_bkdl_section *filter = section(fiber, NX_BKDL_FILTER);
-    uint32_t gate = nx_bkdl_policy_of(&fiber->plan.manifest)->gate;
+    uint32_t gate = nx_l0_policy(fiber)->gate;
     struct {
         uint16_t count;
         nx_cbpf_insn *insns;
@@ -175,7 +179,7 @@ static bool narrow(nx_l0_fiber *fiber)
 {
     const nx_bkdl_section *directory = section(fiber, NX_BKDL_DIRECTORY);
 
-    if ((nx_bkdl_policy_of(&fiber->plan.manifest)->flags & NX_POLICY_SESSION) != 0) {
+    if ((nx_l0_policy(fiber)->flags & NX_POLICY_SESSION) != 0) {
         nx_l0_enter(fiber, NX_STAGE_SESSION, 0);
         if (!nx_l0_ok(fiber, nx_sys0(__NR_setsid))) {
             return false;
@@ -194,9 +198,62 @@ static bool narrow(nx_l0_fiber *fiber)
 static long open_image(nx_l0_fiber *fiber)
 {
     if (fiber->plan.image->descriptor >= 0) {
-        return fiber->plan.image->descriptor;
+        return fiber->descriptors[fiber->plan.image->descriptor];
     }
     return nx_sys(__NR_openat, AT_FDCWD, section(fiber, NX_BKDL_PROGRAM)->data, O_PATH | O_CLOEXEC);
+}
+
+static void make_table(const nx_bkdl_section *strings, const char **table)
+{
+    const char *at = (const char *)strings->data;
+
+    for (uint32_t i = 0; i < strings->count; i++) {
+        table[i] = at;
+        at += strlen(at) + 1;
+    }
+    table[strings->count] = NULL;
+}
+
+static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what)
+{
+    switch (what) {
+    case NX_HANDLE_LIFE:
+        return fiber->page_descriptors[fiber->life & 1];
+    case NX_HANDLE_CHECKPOINT:
+        return fiber->checkpoint_descriptor;
+    case NX_HANDLE_SYSTABLE:
+        return fiber->node->table_descriptor;
+    case NX_HANDLE_CONTROL:
+        return fiber->node->observer_end;
+    case NX_HANDLE_OBSERVER:
+        return fiber->node->observer_descriptor;
+    default:
+        return fiber->descriptors[what];
+    }
+}
+
+/* What the fiber has open: 0 to 2 and its handles. All others are L0's, which lie above. */
+static bool give_handles(nx_l0_fiber *fiber)
+{
+    nx_l0_enter(fiber, NX_STAGE_HANDLES, 0);
+    if (!nx_l0_ok(fiber, nx_sys(__NR_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC))) {
+        return false;
+    }
+    for (int32_t i = 0; i < 3; i++) {
+        int32_t from = fiber->shared->standard[i];
+        if (from != i && !nx_l0_ok(fiber, nx_sys(__NR_dup3, from, i, 0))) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < fiber->plan.handle_count; i++) {
+        const nx_plan_handle *handle = &fiber->plan.handles[i];
+        nx_l0_enter(fiber, NX_STAGE_HANDLES, i);
+        if (!nx_l0_ok(fiber,
+                      nx_sys(__NR_dup3, handle_of(fiber, handle->what), handle->number, 0))) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void nx_l0_become_fiber(nx_l0_fiber *fiber)
@@ -204,15 +261,16 @@ void nx_l0_become_fiber(nx_l0_fiber *fiber)
     uint64_t nothing = 0;
     const char *path;
 
-    if (nx_l0_tie(fiber) && narrow(fiber)) {
-        (void)nx_sys(__NR_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC);
+    if (nx_l0_tie(fiber) && narrow(fiber) && give_handles(fiber)) {
         nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
         long image = open_image(fiber);
+        make_table(section(fiber, NX_BKDL_ARGUMENTS), arguments);
+        make_table(section(fiber, NX_BKDL_ENVIRONMENT), environment);
         (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
         if (nx_l0_ok(fiber, image) && set_limits(fiber) && apply_filter(fiber, &path)) {
             nx_l0_enter(fiber, NX_STAGE_EXECUTE, 1);
-            (void)nx_l0_ok(fiber, nx_sys(__NR_execveat, image, path, fiber->arguments,
-                                         fiber->environment, AT_EMPTY_));
+            (void)nx_l0_ok(fiber, nx_sys(__NR_execveat, image, path, arguments, environment,
+                                         AT_EMPTY_));
         }
     }
     nx_l0_exit(NX_L0_EXIT_FAILED);
