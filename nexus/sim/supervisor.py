@@ -39,6 +39,7 @@ __all__ = ["SimSupervisor"]
 
 _EVENTS_MAX = 1024
 _SPACE = 64
+_WAITERS_MAX = 4
 _PLAN_MAX = 1 << 21
 _HOLD, _IS_L1 = 1, 2
 _DELEGATE = 16
@@ -93,7 +94,7 @@ class SimSupervisor:
         self._generations: dict[int, int] = {}
         self._told: list[Event] = []
         self._answers: dict[int, Answer] = {}
-        self._waiting: dict[int, int] = {}
+        self._waiting: dict[int, list[int]] = {}
         self._ticket = 0
         self._state = NodeState.UP
         self.tell(EventKind.SYSTEM_BOOT)
@@ -301,8 +302,7 @@ class SimSupervisor:
     def _settle(self, slot: int, state: FiberState) -> None:
         self.change(slot, state=state)
         entry = self._fibers[slot]
-        ticket = self._waiting.pop(slot, None)
-        if ticket is not None:
+        for ticket in self._waiting.pop(slot, ()):
             self._answers[ticket] = _ended(entry)
 
     def _stop(self, entry: FiberEntry, status: int) -> None:
@@ -313,17 +313,18 @@ class SimSupervisor:
     def _wait(self, entry: FiberEntry, ticket: int) -> Answer | None:
         if entry.state in (FiberState.OVER, FiberState.QUARANTINED):
             return _ended(entry)
-        if entry.slot in self._waiting:
+        waiting = self._waiting.setdefault(entry.slot, [])
+        if len(waiting) == _WAITERS_MAX:
             raise _Refused(errno.EBUSY)
-        self._waiting[entry.slot] = ticket
+        waiting.append(ticket)
         return None
 
     def _feature(self, mask: int) -> Answer:
         if mask > 0xFF:
             raise _Refused(errno.EINVAL)
         before = self._masks[0] | self._masks[1]
-        self._masks[1] = mask
-        effective = self._masks[0] | mask
+        self._masks[1] |= mask
+        effective = self._masks[0] | self._masks[1]
         if effective != before:
             self.tell(EventKind.FEATURE_CHANGE, entity=effective, data=(before, self._masks[0]))
         return Answer(0, 0, 0, (effective, 0, 0, 0, 0))
