@@ -19,6 +19,12 @@ NOTABLE = frozenset(EventKind) - {
     EventKind.CHECKPOINT_WRITE,
 }
 
+# In the order of nx_trap.h.
+CAUSES = (
+    "nothing", "a failure", "a page fault", "its budget", "a forbidden call", "its silence",
+    "a verdict", "a failed start", "its group", "request",
+)  # fmt: skip
+
 
 def status_text(status: int) -> str:
     """An exit status, as a shell has it."""
@@ -46,6 +52,12 @@ def _detail(event: Event) -> str:
     """What the data of an event say."""
     one, two, three = event.data
     kind = event.kind
+    if kind == EventKind.FIBER_SPAWN:
+        return f"life {one}" + (f", from checkpoint {two}" if two else "")
+    if kind == EventKind.FIBER_TERMINATE:
+        return f"life {one} after {two / 1e9:.3f} s: {status_text(event.entity)}"
+    if kind == EventKind.CHECKPOINT_REGION_INIT:
+        return f"{event.entity} slots, {one} bytes"
     if kind == EventKind.BUDGET_STRIKE:
         return f"strike {three}: {one / 1e6:.1f} ms of CPU, {two / 1e6:.0f} ms are allowed"
     if kind == EventKind.TIER_DEMOTION:
@@ -64,7 +76,10 @@ def _detail(event: Event) -> str:
     if kind == EventKind.FEATURE_CHANGE:
         return f"now {features_text(event.entity)}"
     if kind == EventKind.RESTART_TRAP:
-        return f"cause {event.entity}, result {one}"
+        cause = CAUSES[event.entity] if event.entity < len(CAUSES) else str(event.entity)
+        return f"life {one} ended by {cause}"
+    if kind == EventKind.QUARANTINE:
+        return f"at step {event.entity} of the trap"
     if kind == EventKind.BREAKER_OPEN:
         return f"{event.entity} restarts within {one / 1e9:.0f} s"
     if kind == EventKind.EVENTS_LOST:

@@ -14,9 +14,7 @@ from nexus.membrane.directory import NodeDirectory, find_node
 from nexus.physics.control import connect_node
 from nexus.seams.supervisor import FiberEntry, SystemTable
 
-__all__ = ["NodeClient", "connect", "state_word"]
-
-_TIERS = ("void", "gravity", "matter", "photon")
+__all__ = ["NodeClient", "connect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +64,3 @@ def connect(arguments: argparse.Namespace) -> Iterator[NodeClient]:
             table.close()
     finally:
         control.close()
-
-
-def tier_word(number: int) -> str:
-    """The name of a tier."""
-    return _TIERS[number] if number < len(_TIERS) else str(number)
-
-
-def state_word(fiber: FiberEntry) -> str:
-    """The state of a fiber in a word."""
-    return fiber.state.name.lower()

@@ -128,11 +128,6 @@ class NodeDescription:
     fibers: tuple[NodeFiber, ...]
     channels: tuple[Channel, ...]
 
-    @property
-    def features(self) -> int:
-        """The feature mask of its survivability."""
-        return SURVIVABILITY[self.survivability]
-
 
 @dataclass(frozen=True, slots=True)
 class Handles:

@@ -123,6 +123,7 @@ class Assembly:
             restart="always",
             intensity=5,
             period_ms=10_000,
+            survivability=self._node.survivability,  # the floor of the node's feature mask
         )
         key = self._keep(os.open(self._directory.key, os.O_RDONLY | os.O_CLOEXEC))
         table = ((HANDLE_SYSTABLE, 3), (HANDLE_CONTROL, 4), (HANDLE_OBSERVER, 5), (_PLAN_FIRST, 6))

@@ -122,7 +122,6 @@ def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningN
         running = RunningNode(Control(link), None, pid, {})  # type: ignore[arg-type]
         try:
             running.table = running.control.hello()
-            running.control.feature(node.features)
             # All are asked for at once, so that one's start does not wait for another's.
             posted = {"L1": running.control.post_start(observer, observer=True)}
             for name, descriptors in plans.items():

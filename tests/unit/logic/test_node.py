@@ -36,7 +36,6 @@ channel "back" from="digest" to="pulse"
 def test_every_node_is_read() -> None:
     node = parse_node(WHOLE, "/node")
     assert node.survivability == "hardened"
-    assert node.features == 0b11111
     pulse, digest, one, free = node.fibers
     assert [fiber.name for fiber in node.fibers] == ["pulse", "digest", "one", "free"]
     assert pulse.module == ("a.b", "--rate", "5")
