@@ -87,9 +87,12 @@ def _list(node: NodeClient, name: str | None, output: Output) -> None:
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """List, grant or revoke."""
+    wanted: dict[str, int] = {}
     if arguments.verb == "grant":
         kind, number = _object(arguments.object)
-        rights, (start, end) = _rights(arguments.rights), _bounds(arguments.bounds)
+        start, end = _bounds(arguments.bounds)
+        rights = _rights(arguments.rights)
+        wanted = {"type": kind, "rights": rights, "object": number, "start": start, "end": end}
     with connect(arguments) as node:
         if arguments.verb == "list":
             _list(node, arguments.fiber, output)
@@ -103,15 +106,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             else:
                 output.line(f"{count} taken from {fiber.name}")
             return 0
-        index = node.control.grant(
-            place,
-            type=kind,
-            rights=rights,
-            object=number,
-            start=start,
-            end=end,
-            parent=arguments.parent,
-        )
+        index = node.control.grant(place, parent=arguments.parent, **wanted)
         if output.json:
             output.document("granted", {"fiber": fiber.name, "index": index})
         else:
