@@ -12,7 +12,6 @@ from nexus.logic.bkdl import encode_plan
 from nexus.logic.confine import Confined, FiberSpec, HostLayers, confine
 from nexus.logic.manifest import (
     Draft,
-    Program,
     complete,
     merge,
     parse_limit,
@@ -20,8 +19,9 @@ from nexus.logic.manifest import (
 )
 from nexus.logic.pledge import LOADER_PROMISES, parse_promises
 from nexus.logic.unveil import Unveil
+from nexus.membrane.assembly import find_image
 from nexus.physics.files import HostFiles
-from nexus.physics.programs import find_program, interpreter_of, is_dynamic
+from nexus.physics.programs import is_dynamic
 from nexus.physics.supervisor import execute_plan, host_facts, seal_image
 
 __all__ = ["run"]
@@ -64,19 +64,6 @@ def _read_manifest(path: Path, name: str | None) -> Draft:
     return chosen[0]
 
 
-def _look_at(draft: Draft, directory: str) -> Program:
-    if not draft.program:
-        raise ManifestError("no program is given", hint="nexus run [OPTIONS] -- PROGRAM")
-    word, *rest = draft.program
-    path = find_program(word, directory)
-    interpreter = interpreter_of(path)
-    if interpreter is None:
-        return Program(path, draft.program, None, is_dynamic(path))
-    program, argument = interpreter
-    middle = (program,) if argument is None else (program, argument)
-    return Program(program, (*middle, path, *rest), path, is_dynamic(program))
-
-
 def _explain(output: Output, spec: FiberSpec, confined: Confined) -> None:
     if output.json:
         output.document(
@@ -112,7 +99,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     draft = _said(arguments, directory)
     if arguments.manifest is not None:
         draft = merge(_read_manifest(Path(arguments.manifest), arguments.name), draft)
-    program = _look_at(draft, draft.directory or directory)
+    if not draft.program:
+        raise ManifestError("no program is given", hint="nexus run [OPTIONS] -- PROGRAM")
+    program = find_image(draft.program, draft.directory or directory)
     spec = complete(draft, program, environment=dict(os.environ), directory=directory)
     host = HostLayers(**host_facts())
     confined = confine(spec, host, HostFiles())
