@@ -76,7 +76,8 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
         "  nexus run -- python3 agent.py\n"
         "  nexus run --pledge stdio,rpath --unveil data=r -- ./parser data/input\n"
         "  nexus run --restart on-failure --limit memory=256M -- ./service\n"
-        "  nexus run --explain --pledge stdio,inet -- ./client",
+        "  nexus run --explain --pledge stdio,inet -- ./client\n"
+        "  nexus run --learn --output agent.kdl -- python3 agent.py",
     )
     run.add_argument(
         "--manifest", metavar="FILE", help="take what is not said here from a fiber in KDL"
@@ -126,6 +127,14 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     run.add_argument("--name", help="its name in messages")
     run.add_argument("--explain", action="store_true", help="show the policy, run nothing")
+    run.add_argument(
+        "--learn",
+        action="store_true",
+        help="run it unconfined, and print the least manifest that would let it pass",
+    )
+    run.add_argument(
+        "--output", metavar="FILE", help="where --learn writes the manifest; stderr else"
+    )
     run.add_argument(
         "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="and its words"
     )

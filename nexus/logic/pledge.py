@@ -27,6 +27,7 @@ __all__ = [
     "founding_mask",
     "parse_promises",
     "promise_mask",
+    "promise_rules",
 ]
 
 Disposition = Literal["deny", "trap", "kill"]
@@ -255,7 +256,8 @@ def _socket_rules(promises: frozenset[str]) -> list[SeccompRule]:
     return rules
 
 
-def _rules(promises: frozenset[str]) -> list[SeccompRule]:
+def promise_rules(promises: frozenset[str]) -> list[SeccompRule]:
+    """The rules of promises: the first that holds decides, and what none decides is refused."""
     plain = sorted({name for word in promises for name in CALLS.get(word, "").split()})
     rules = [SeccompRule(REFUSED_SOFTLY, Action.errno(_ENOSYS))]
     if "exec" not in promises:
@@ -293,7 +295,7 @@ def compile_pledge(
         "kill": Action.KILL_PROCESS,
     }[disposition]
     compiled = SeccompFilter.compile(
-        _rules(promises),
+        promise_rules(promises),
         default=refused,
         machine=_machine(machine),
         skip_absent=True,
