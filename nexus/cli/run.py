@@ -24,7 +24,7 @@ from nexus.physics.files import HostFiles
 from nexus.physics.programs import find_program, interpreter_of, is_dynamic
 from nexus.physics.supervisor import execute_plan, host_facts, seal_image
 
-__all__ = ["run"]
+__all__ = ["look_at", "run"]
 
 
 def _said(arguments: argparse.Namespace, directory: str) -> Draft:
@@ -64,7 +64,8 @@ def _read_manifest(path: Path, name: str | None) -> Draft:
     return chosen[0]
 
 
-def _look_at(draft: Draft, directory: str) -> Program:
+def look_at(draft: Draft, directory: str) -> Program:
+    """What the words of a draft come to on this host."""
     if not draft.program:
         raise ManifestError("no program is given", hint="nexus run [OPTIONS] -- PROGRAM")
     word, *rest = draft.program
@@ -129,7 +130,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     draft = _said(arguments, directory)
     if arguments.manifest is not None:
         draft = merge(_read_manifest(Path(arguments.manifest), arguments.name), draft)
-    program = _look_at(draft, draft.directory or directory)
+    program = look_at(draft, draft.directory or directory)
     if arguments.learn:
         return _learn(arguments, output, draft, program)
     if arguments.output is not None:

@@ -135,6 +135,12 @@ def _touch(files: FileTree, named: str, rights: str, *, follow: bool, fate: str)
         rights, fate = "", ""  # it is there already, and the call says so
     if fate == "opened":
         rights, fate = (rights, "") if kind is not None else (rights + "c", "made")
+    if kind == "link" and not fate:
+        # A rule for a link shows where it leads; what is done to itself takes its folder.
+        target = None if rights else resolve(files, path, {})
+        if target is None:
+            return Touch(path, rights or "r", False, moves=True, used=path)
+        return Touch(target, "", files.kind(target) == "directory", used=path)
     used = posixpath.normpath(named) if links and "/.." not in named else path
     return Touch(path, rights, kind == "directory", moves=bool(fate), used=used)
 

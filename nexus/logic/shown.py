@@ -154,7 +154,7 @@ class _Learner:
             loose = {link for link in met if _held(link, shown) is None and not _within(
                 link, ("/proc", "/dev"))} - known  # fmt: skip
             rights = None if place is None else _held(place, shown)
-            if loose and rights:
+            if loose and rights is not None:
                 found[used] = rights
                 known |= loose
         return found

@@ -35,6 +35,7 @@ _RECEIVE, _SEND, _VALID = 0xC0502100, 0xC0182101, 0x40082102  # SECCOMP_IOCTL_NO
 _CONTINUE = 1
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _AT_FDCWD = 0xFFFFFF9C
+_PAGE = 4096
 STRING_MAX = 4096  # PATH_MAX: the kernel takes no longer path
 _EXIT_FAILED = 125
 
@@ -177,22 +178,27 @@ class Watch:
             descriptor = os.open(f"/proc/{call.thread}/mem", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
+        data = b""
         try:
-            # Two reads: the page after the string may not be there.
-            first = min(size, 4096 - address % 4096)
-            data = os.pread(descriptor, first, address)
-            if b"\0" not in data and len(data) == first < size:
-                with suppress(OSError):
-                    data += os.pread(descriptor, size - first, address + first)
-            return data
+            # Page by page: the one after the last may not be there, and then the read fails.
+            while len(data) < size:
+                here = address + len(data)
+                part = os.pread(descriptor, min(size - len(data), _PAGE - here % _PAGE), here)
+                data += part
+                if not part:
+                    break
         except (OSError, OverflowError):
-            return b""
+            pass
         finally:
             os.close(descriptor)
+        return data
 
     def string(self, call: Call, address: int) -> str | None:
         """The path at an address; None where the memory may not be read; empty for none."""
-        data = self.memory(call, address, STRING_MAX)
+        size = min(_PAGE - address % _PAGE, STRING_MAX)
+        data = self.memory(call, address, size)
+        if data is not None and b"\0" not in data and len(data) == size:
+            data = self.memory(call, address, STRING_MAX)
         return None if data is None else os.fsdecode(data.split(b"\0", 1)[0])
 
     def place(self, call: Call, descriptor: int) -> str | None:
