@@ -67,6 +67,17 @@ def _common(parser: Parser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def _add_learn(run: Parser) -> None:
+    run.add_argument(
+        "--learn",
+        action="store_true",
+        help="run it unconfined, and print the least manifest that would let it pass",
+    )
+    run.add_argument(
+        "--output", metavar="FILE", help="where --learn writes the manifest; stderr else"
+    )
+
+
 def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run = _add(
         commands,
@@ -127,14 +138,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     run.add_argument("--name", help="its name in messages")
     run.add_argument("--explain", action="store_true", help="show the policy, run nothing")
-    run.add_argument(
-        "--learn",
-        action="store_true",
-        help="run it unconfined, and print the least manifest that would let it pass",
-    )
-    run.add_argument(
-        "--output", metavar="FILE", help="where --learn writes the manifest; stderr else"
-    )
+    _add_learn(run)
     run.add_argument(
         "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="and its words"
     )

@@ -9,7 +9,6 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,10 +233,12 @@ def write_lesson(
     """
     directory = str(Path.cwd())
     if target is not None:
-        with suppress(FileExistsError):
-            Path(target).touch(exist_ok=False)  # before the run: it may be long
-        if not os.access(target, os.W_OK):
-            raise ManifestError(f"cannot write {target}", hint="give another file with --output")
+        try:
+            Path(target).open("a", encoding="utf-8").close()  # before the run: it may be long
+        except OSError as error:
+            raise ManifestError(
+                f"cannot write {target}: {error.strerror}", hint="give another file with --output"
+            ) from None
     learnt = learn(program, environment)
     text, body = make_lesson(learnt, program, words, name, directory)
     if output.json:

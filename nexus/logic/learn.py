@@ -20,7 +20,7 @@ from nexus.logic.observe import Caller, Touch, touches
 from nexus.logic.pledge import LOADER_PROMISES, compile_pledge, promise_rules
 from nexus.logic.promises import PROMISES, REFUSED_SOFTLY
 from nexus.physics.seccomp import Action, SeccompFilter, SeccompRule
-from nexus.physics.syscalls import Machine, syscall_name
+from nexus.physics.syscalls import Machine, syscall_name, syscalls
 from nexus.seams.files import FileTree
 
 __all__ = ["Lesson", "learning_filter", "needs"]
@@ -69,11 +69,35 @@ def _opens(words: frozenset[str], number: int, arguments: tuple[int, ...], on: M
     return _pledged(words | {"stdio"}, on).simulate(number, arguments) == Action.ALLOW
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.cache
+def _tested(machine: Machine) -> dict[int, frozenset[int]]:
+    """Which arguments the rules of any promise look at, by number of the call."""
+    found: dict[int, frozenset[int]] = {}
+    numbers = syscalls(machine)
+    for word in PROMISES:
+        for rule in (*promise_rules(frozenset({"stdio", word})), *promise_rules(_FREE - {word})):
+            looked = frozenset(test.argument for test in rule.tests)
+            for name in rule.syscalls:
+                if looked and name in numbers:
+                    number = numbers[str(name)]
+                    found[number] = found.get(number, frozenset()) | looked
+    return found
+
+
 def needs(
     number: int, arguments: tuple[int, ...], machine: Machine
 ) -> frozenset[frozenset[str]]:  # fmt: skip
-    """The smallest sets of promises besides stdio that open a call; none where nothing does.
+    """The smallest sets of promises besides stdio that open a call; none where nothing does."""
+    looked = _tested(machine).get(number, frozenset())
+    plain = tuple(value if i in looked else 0 for i, value in enumerate(arguments))
+    return _needs(number, plain, machine)
+
+
+@functools.lru_cache(maxsize=4096)
+def _needs(
+    number: int, arguments: tuple[int, ...], machine: Machine
+) -> frozenset[frozenset[str]]:  # fmt: skip
+    """The same for arguments that are 0 where no rule looks.
 
     Promises close nothing, so the words without which all others fail are in every set; what is
     missing besides them is looked for among single words.
@@ -111,7 +135,6 @@ class Lesson:
     used: dict[str, str] = field(default_factory=dict)
     executed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    _seen: set[tuple[object, ...]] = field(default_factory=set)
     _name_cache: bool = False
 
     def observe(

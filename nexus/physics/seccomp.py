@@ -278,7 +278,8 @@ class SeccompFilter:
             arch: AUDIT_ARCH value of the call; None is the filter's own.
         """
         (number,) = syscall_numbers([syscall], self.machine)
-        value = self._program.run(number, arguments, audit_arch(self.machine) if arch is None else arch)
+        entry = audit_arch(self.machine) if arch is None else arch
+        value = self._program.run(number, arguments, entry)
         return Action.from_value(value)
 
     def install(

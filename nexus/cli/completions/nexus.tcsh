@@ -12,7 +12,7 @@ complete nexus \
         'c/--tier=/(photon matter gravity void)/' \
         'c/--restart=/(never on-failure always)/' \
         'c/--survivability=/(sovereign hardened radiation)/' \
-        'c/--/(bare debug explain help json limit manifest name only pledge quick refused restart seal session survivability tier unveil version waive)/' \
+        'c/--/(bare debug explain help json learn limit manifest name only output pledge quick refused restart seal session survivability tier unveil version waive)/' \
         'c/-/(- h)/' \
         'n/--refused/(deny trap kill)/' \
         'n/--tier/(photon matter gravity void)/' \
