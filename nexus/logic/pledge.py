@@ -194,7 +194,11 @@ def _memory_rules(promises: frozenset[str]) -> list[SeccompRule]:
 
 def _process_rules(promises: frozenset[str]) -> list[SeccompRule]:
     # The flags are the first argument on all three machines.
-    rules = [_allow(("personality",), _equal(0, 0xFFFFFFFF))]
+    rules = [
+        _allow(("personality",), _equal(0, 0xFFFFFFFF)),
+        # A further filter on all threads, as nexus.logic.narrow installs it.
+        _allow(("seccomp",), _equal(0, 1), _equal(1, 1)),
+    ]
     if "proc" in promises:
         rules.append(_allow(("clone",), _without(0, _CLONE_NEW)))
         rules.append(_allow(("prlimit64",)))

@@ -491,17 +491,11 @@ int nx_seccomp_notify_sizes(uint16_t ret_sizes[3])
 int nx_seccomp_take_listener(int pid, int descriptor, int *ret_fd)
 {
     long pidfd = syscall(SYS_pidfd_open, pid, 0);
-
-    if (pidfd < 0) {
-        return errno == ENOSYS ? NX_EABSENT : NX_ESYS;
-    }
-    long taken = syscall(SYS_pidfd_getfd, pidfd, descriptor, 0);
+    long taken = pidfd < 0 ? -1 : syscall(SYS_pidfd_getfd, pidfd, descriptor, 0);
     int error = errno;
+
     (void)close((int)pidfd);
     errno = error;
-    if (taken < 0) {
-        return error == ENOSYS ? NX_EABSENT : NX_ESYS;
-    }
-    *ret_fd = (int)taken;
-    return NX_OK;
+    *ret_fd = taken < 0 ? *ret_fd : (int)taken;
+    return taken >= 0 ? NX_OK : error == ENOSYS ? NX_EABSENT : NX_ESYS;
 }
