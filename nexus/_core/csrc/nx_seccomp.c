@@ -493,7 +493,6 @@ int nx_seccomp_take_listener(int pid, int descriptor, int *ret_fd)
     long pidfd = syscall(SYS_pidfd_open, pid, 0);
     long taken = pidfd < 0 ? -1 : syscall(SYS_pidfd_getfd, pidfd, descriptor, 0);
     int error = errno;
-
     (void)close((int)pidfd);
     errno = error;
     *ret_fd = taken < 0 ? *ret_fd : (int)taken;
