@@ -63,10 +63,7 @@ def hogs(program: Path) -> Iterator[None]:
 
 
 def error_ns(command: list[str]) -> tuple[float, int]:
-    """One error, as the spinner told it, and how often it fell before it had run.
-
-    Early is as wrong as late.
-    """
+    """How late somebody acted, as the spinner told it, and how often it fell before it had run."""
     for fallen in range(TRIES):
         done = subprocess.run(
             command, close_fds=False, capture_output=True, text=True, check=False
@@ -74,7 +71,7 @@ def error_ns(command: list[str]) -> tuple[float, int]:
         if done.stdout == "early\n":
             continue
         try:
-            return float(abs(int(done.stdout))), fallen
+            return float(done.stdout), fallen
         except ValueError:
             sys.exit(f"{command[0]}: no error was told: {done.stdout!r} {done.stderr!r}")
     sys.exit(f"{command[0]}: the spinner fell {TRIES} times before it had run")
@@ -104,8 +101,8 @@ def measured(rounds: int) -> dict[str, list[float]]:
     results = {"the bar of 100 us": [100_000.0]}
     for name, values in errors.items():
         print(
-            f"  {len(values)} samples, worst {max(values):.0f} ns, {early[name]} starts fell early, "
-            f"{name}",
+            f"  {len(values)} samples from {min(values):.0f} to {max(values):.0f} ns, "
+            f"{early[name]} other starts fell before they had run, {name}",
             file=sys.stderr,
         )
         results[f"{name}, p99"] = [percentile(values, 0.99)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -15,13 +16,14 @@ from typing import NoReturn
 
 from nexus import __version__
 from nexus.cli.output import Output
-from nexus.errors import NexusError
+from nexus.errors import FaultError, NexusError
 
 __all__ = ["main", "make_parser"]
 
 EXIT_USAGE = 2
 EXIT_BUG = 70
 EXIT_INTERRUPT = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class UsageError(NexusError):
@@ -226,6 +228,14 @@ def _report_bug(error: Exception, output: Output, *, debug: bool) -> int:
     return EXIT_BUG
 
 
+def _report_no_room(error: OSError, output: Output) -> int:
+    # What is still in the buffer has no room either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    message = f"the output cannot be written: {error.strerror}"
+    output.error(FaultError.code, message, "make room where it is written to")
+    return FaultError.exit_code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -257,4 +267,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.error(error.code, str(error), error.hint)
         return error.exit_code
     except Exception as error:  # the last line of the program: whatever is left is a bug
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _report_no_room(error, output)
         return _report_bug(error, output, debug=debug)

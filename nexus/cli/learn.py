@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nexus.cli.output import SCHEMA, Output
-from nexus.errors import ManifestError
+from nexus.errors import FaultError, ManifestError
 from nexus.logic.kdl import manifest_text
 from nexus.logic.learn import Lesson, learning_filter
 from nexus.logic.manifest import Program, parse_manifest
@@ -247,5 +247,11 @@ def write_lesson(
         sys.stderr.write(text)
         sys.stderr.flush()
     else:
-        Path(target).write_text(text, "utf-8")
+        try:
+            Path(target).write_text(text, "utf-8")
+        except OSError as error:
+            sys.stderr.write(text)  # the run may have been long: what was learnt is not lost
+            raise FaultError(
+                f"cannot write {target}: {error.strerror}", hint="the manifest is above instead"
+            ) from None
     return learnt.status if learnt.status >= 0 else 128 - learnt.status
