@@ -107,6 +107,7 @@ def measured(rounds: int) -> dict[str, list[float]]:
         )
         results[f"{name}, p99"] = [percentile(values, 0.99)]
         results[f"{name}, median"] = [percentile(values, 0.5)]
+        results[f"{name}, most early"] = [-min(values)]
     return results
 
 
