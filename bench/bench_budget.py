@@ -46,7 +46,7 @@ def supervised(program: Path) -> list[str]:
         draft, Program(words[0], words, None, dynamic=False), environment={}, directory="/var"
     )
     confined = confine(spec, HostLayers(**host_facts()), HostFiles())
-    plan = seal_plan(encode_plan(confined.manifest, image=-1, digest=None, report=None))
+    plan = seal_plan(encode_plan(confined.manifest, image=-1, digest=None))
     os.set_inheritable(plan, True)
     return [supervisor_path(), "run", str(plan)]
 

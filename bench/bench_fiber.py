@@ -65,7 +65,7 @@ def supervised(words: list[str], waived: tuple[str, ...] = (), *, restart: bool 
     program = Program(words[0], tuple(words), None, dynamic=False)
     spec = complete(draft, program, environment={}, directory=directory)
     confined = confine(spec, HostLayers(**host_facts()), HostFiles())
-    plan = seal_plan(encode_plan(confined.manifest, image=-1, digest=None, report=None))
+    plan = seal_plan(encode_plan(confined.manifest, image=-1, digest=None))
     os.set_inheritable(plan, True)
     return [supervisor_path(), "run", str(plan)]
 

@@ -161,3 +161,87 @@ class AbsentProgramError(LocalError, FileNotFoundError):
 
     code = "NX-RUN-002"
     exit_code = 125
+
+
+class NoFiberError(LocalError, RuntimeError):
+    """What only a fiber can do was asked for in a process that is none."""
+
+    code = "NX-FIB-001"
+
+
+class HandlesError(LocalError, ValueError):
+    """NEXUS_FIBER says what it cannot say, or names a descriptor that is not what it says."""
+
+    code = "NX-FIB-002"
+
+
+class NoHandleError(LocalError, LookupError):
+    """The fiber was given nothing of this kind and name."""
+
+    code = "NX-FIB-003"
+    exit_code = 20
+
+
+class RecordError(LocalError, ValueError):
+    """A record type cannot be laid out, or a value does not fit into its record."""
+
+    code = "NX-FIB-004"
+
+
+class PeerRecordError(RemoteError, ValueError):
+    """What came out of a channel is no record of the type that was agreed on."""
+
+    code = "NX-FIB-005"
+
+
+class NodeError(ManifestError):
+    """A node's description says what it cannot say."""
+
+    code = "NX-NOD-001"
+
+
+class NodeDownError(RemoteError, ConnectionError):
+    """No supervisor answers for this node."""
+
+    code = "NX-NOD-002"
+
+
+class NodeBusyError(LocalError):
+    """The node is up already."""
+
+    code = "NX-NOD-003"
+    exit_code = 11
+
+
+class NodeOwnerError(LocalError, PermissionError):
+    """The node's directory is not this user's own."""
+
+    code = "NX-NOD-004"
+    exit_code = 20
+
+
+class RefusedError(LocalError, OSError):
+    """The supervisor refused a request; `errno` says why."""
+
+    code = "NX-NOD-005"
+    exit_code = 1
+
+
+class UnknownFiberError(LocalError, LookupError):
+    """The node has no such fiber."""
+
+    code = "NX-NOD-006"
+    exit_code = 1
+
+
+class LedgerError(CorruptError):
+    """The ledger does not prove what it says."""
+
+    code = "NX-LDG-001"
+
+
+class AbsentExtraError(LocalError, ImportError):
+    """An optional part of the installation is missing; the hint says which."""
+
+    code = "NX-CLI-002"
+    exit_code = 40

@@ -3,70 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import importlib
 import os
-import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
 
 from nexus import __version__
+from nexus.cli.grammar import Commands, Parser, add_command, add_common
+from nexus.cli.node_grammar import add_node_commands
 from nexus.cli.output import Output
 from nexus.errors import FaultError, NexusError
 
 __all__ = ["main", "make_parser"]
 
-EXIT_USAGE = 2
 EXIT_BUG = 70
 EXIT_INTERRUPT = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-
-
-class UsageError(NexusError):
-    """The command line cannot be understood."""
-
-    code = "NX-CLI-001"
-    exit_code = EXIT_USAGE
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors have the common form and a suggestion."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `UsageError` with what is wrong and how to go on."""
-        hint = f"see {self.prog} --help"
-        match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        if match:
-            near = difflib.get_close_matches(match[1], re.findall(r"[\w-]+", match[2]), n=1)
-            message = f"{self.prog} knows no `{match[1]}`"
-            hint = f"did you mean `{near[0]}`?" if near else hint
-        raise UsageError(message, hint=hint)
-
-
-def _add(
-    commands: argparse._SubParsersAction[Parser],
-    name: str,
-    module: str,
-    summary: str,
-    examples: str,
-) -> Parser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"examples:\n{examples}\n\n{summary}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(module=f"nexus.cli.{module}")
-    return parser
-
-
-def _common(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def _add_learn(run: Parser) -> None:
@@ -80,8 +35,8 @@ def _add_learn(run: Parser) -> None:
     )
 
 
-def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
-    run = _add(
+def _add_run(commands: Commands) -> None:
+    run = add_command(
         commands,
         "run",
         "run",
@@ -144,7 +99,7 @@ def _add_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument(
         "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="and its words"
     )
-    _common(run)
+    add_common(run)
 
 
 def make_parser() -> Parser:
@@ -157,27 +112,27 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"nexus {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
 
-    doctor = _add(
+    doctor = add_command(
         commands,
         "doctor",
         "doctor",
         "Report what this host offers, what each gap costs, and how to close it.",
         "  nexus doctor\n  nexus doctor --json | jq '.items[] | select(.state != \"ok\")'",
     )
-    _common(doctor)
+    add_common(doctor)
 
-    selftest = _add(
+    selftest = add_command(
         commands,
         "selftest",
         "selftest",
         "Run the shipped test vectors against this installation.",
         "  nexus selftest\n  NEXUS_SIMD=scalar nexus selftest --json",
     )
-    _common(selftest)
+    add_common(selftest)
 
     bench = commands.add_parser("bench", help="Measure this installation on this machine.")
     subjects = bench.add_subparsers(metavar="SUBJECT", dest="subject", required=True)
-    core = _add(
+    core = add_command(
         subjects,
         "core",
         "bench_core",
@@ -186,11 +141,12 @@ def make_parser() -> Parser:
     )
     core.add_argument("--quick", action="store_true", help="few short rounds: a smoke test")
     core.add_argument("--only", metavar="WORD", help="only rows whose name has this word")
-    _common(core)
+    add_common(core)
 
     _add_run(commands)
+    add_node_commands(commands)
 
-    completion = _add(
+    completion = add_command(
         commands,
         "completion",
         "completion",
@@ -198,9 +154,9 @@ def make_parser() -> Parser:
         '  eval "$(nexus completion bash)"\n  nexus completion zsh > ~/.zfunc/_nexus',
     )
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="which shell")
-    _common(completion)
+    add_common(completion)
 
-    words = _add(
+    words = add_command(
         commands,
         "help",
         "glossary",
@@ -208,7 +164,7 @@ def make_parser() -> Parser:
         "  nexus help\n  nexus help ring",
     )
     words.add_argument("word", nargs="?", help="a word of the glossary")
-    _common(words)
+    add_common(words)
     return parser
 
 

@@ -40,6 +40,10 @@ class Output:
         """Print one line of the result for people."""
         print(text)
 
+    def flush(self) -> None:
+        """Let a reader at the other end of a pipe see what was printed."""
+        sys.stdout.flush()
+
     def progress(self, text: str) -> None:
         """Show what is being done, on a terminal only, overwritten by the next."""
         if sys.stderr.isatty() and not self.json and "NEXUS_NO_PROGRESS" not in os.environ:

@@ -20,11 +20,12 @@ from nexus.logic.manifest import (
 )
 from nexus.logic.pledge import LOADER_PROMISES, parse_promises
 from nexus.logic.unveil import Unveil
+from nexus.membrane.assembly import find_image
 from nexus.physics.files import HostFiles
-from nexus.physics.programs import find_program, interpreter_of, is_dynamic
+from nexus.physics.programs import is_dynamic
 from nexus.physics.supervisor import execute_plan, host_facts, seal_image
 
-__all__ = ["look_at", "run"]
+__all__ = ["run"]
 
 
 def _said(arguments: argparse.Namespace, directory: str) -> Draft:
@@ -62,20 +63,6 @@ def _read_manifest(path: Path, name: str | None) -> Draft:
         names = ", ".join(str(draft.name) for draft in drafts) or "none"
         raise ManifestError(f"{path} has the fibers: {names}", hint="choose one with --name")
     return chosen[0]
-
-
-def look_at(draft: Draft, directory: str) -> Program:
-    """What the words of a draft come to on this host."""
-    if not draft.program:
-        raise ManifestError("no program is given", hint="nexus run [OPTIONS] -- PROGRAM")
-    word, *rest = draft.program
-    path = find_program(word, directory)
-    interpreter = interpreter_of(path)
-    if interpreter is None:
-        return Program(path, draft.program, None, is_dynamic(path))
-    program, argument = interpreter
-    middle = (program,) if argument is None else (program, argument)
-    return Program(program, (*middle, path, *rest), path, is_dynamic(program))
 
 
 def _explain(output: Output, spec: FiberSpec, confined: Confined) -> None:
@@ -130,7 +117,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     draft = _said(arguments, directory)
     if arguments.manifest is not None:
         draft = merge(_read_manifest(Path(arguments.manifest), arguments.name), draft)
-    program = look_at(draft, draft.directory or directory)
+    if not draft.program:
+        raise ManifestError("no program is given", hint="nexus run [OPTIONS] -- PROGRAM")
+    program = find_image(draft.program, draft.directory or directory)
     if arguments.learn:
         return _learn(arguments, output, draft, program)
     if arguments.output is not None:
@@ -147,4 +136,4 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if draft.seal:
         image, digest = seal_image(spec.program)
         os.set_inheritable(image, True)
-    execute_plan(encode_plan(confined.manifest, image=image, digest=digest, report=None))
+    execute_plan(encode_plan(confined.manifest, image=image, digest=digest))

@@ -15,10 +15,15 @@ from typing import Any
 from nexus.errors import ManifestError
 
 __all__ = [
+    "HANDLE_CHECKPOINT",
+    "HANDLE_CONTROL",
+    "HANDLE_LIFE",
+    "HANDLE_OBSERVER",
+    "HANDLE_SYSTABLE",
     "NONE",
+    "PLAN_HANDLES",
     "PLAN_IMAGE",
     "PLAN_MANIFEST",
-    "PLAN_REPORT",
     "Descriptor",
     "Landlock",
     "LandlockRule",
@@ -34,6 +39,9 @@ __all__ = [
 MAGIC = 0x4E585553
 VERSION = 1
 NONE = 0xFFFFFFFF
+HANDLE_LIFE, HANDLE_CHECKPOINT, HANDLE_SYSTABLE, HANDLE_CONTROL, HANDLE_OBSERVER = (
+    NONE - kind for kind in range(5)
+)
 SIZE_MAX = 1 << 20
 DESCRIPTORS_MAX = 64
 STRINGS_MAX = 4096
@@ -49,11 +57,11 @@ _LANDLOCK = struct.Struct("<QQQ")
 _RULE = struct.Struct("<QIIQ")
 _LIMIT = struct.Struct("<IIQQ")
 _IMAGE = struct.Struct("<iI32s")
-_REPORT = struct.Struct("<iI")
+_HANDLE = struct.Struct("<II")
 
 _SIGNED, _SECTIONS = 1, 2
 _PLEDGE_BITS = 0x1F | 3 << 62
-_POLICY_FLAGS = 0xF
+_POLICY_FLAGS = 0x3F
 _NAMESPACES = 0x7E020000  # CLONE_NEW* of linux/sched.h
 _ABSENT = (0, memoryview(b""))
 (
@@ -69,7 +77,7 @@ _ABSENT = (0, memoryview(b""))
     _STRINGS,
     _LIMITS,
 ) = range(1, 12)
-PLAN_MANIFEST, PLAN_IMAGE, PLAN_REPORT = 256, 257, 258
+PLAN_MANIFEST, PLAN_IMAGE, PLAN_HANDLES = 256, 257, 258
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,8 @@ class Policy:
     group: int = 0
     gate: int = NONE
     grace_ms: int = 2000
+    strategy: int = 0
+    company: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +207,7 @@ class _Table:
 
 
 def _policy_bytes(policy: Policy) -> bytes:
-    return _POLICY.pack(*(getattr(policy, name) for name in Policy.__slots__), 0, 0, 0)
+    return _POLICY.pack(*(getattr(policy, name) for name in Policy.__slots__), 0)
 
 
 def _rule_sections(manifest: Manifest, table: _Table) -> bytes:
@@ -334,13 +344,14 @@ def _unpolicy(section: tuple[int, memoryview] | None, instructions: int) -> Poli
     if section is None or len(section[1]) != _POLICY.size:
         raise ManifestError("the manifest must have one policy of 96 bytes")
     values = _POLICY.unpack(section[1])
-    policy = Policy(*values[:16])
+    policy = Policy(*values[:18])
     if (
         section[0] != 1
-        or any(values[16:])
+        or any(values[18:])
         or policy.restart > 2
         or policy.disposition > 2
         or policy.tier > 3
+        or policy.strategy > 2
         or policy.survivability > 0xFF
         or policy.pledge & ~_PLEDGE_BITS
         or policy.pledge >> 62 != policy.tier
@@ -460,7 +471,11 @@ def decode(data: bytes) -> Manifest:
 
 
 def encode_plan(
-    manifest: Manifest, *, image: int, digest: bytes | None, report: int | None
+    manifest: Manifest,
+    *,
+    image: int,
+    digest: bytes | None,
+    handles: Sequence[tuple[int, int]] = (),
 ) -> bytes:
     """What the supervisor is started with.
 
@@ -468,11 +483,13 @@ def encode_plan(
         manifest: the fiber.
         image: descriptor of the program.
         digest: BLAKE3 of the image, checked before every start; None checks nothing.
-        report: descriptor that receives events, or None.
+        handles: what the fiber gets beside 0 to 2, each with its number, in the order of numbers:
+            an index, or one of `HANDLE_LIFE` and so on; see docs/spec/node.md.
     """
     out = _section(PLAN_MANIFEST, 1, encode(manifest))
     packed = _IMAGE.pack(image, digest is not None, digest or bytes(32))
     out += _section(PLAN_IMAGE, 1, packed)
-    if report is not None:
-        out += _section(PLAN_REPORT, 1, _REPORT.pack(report, 0))
+    if handles:
+        packed = b"".join(_HANDLE.pack(what, number) for what, number in handles)
+        out += _section(PLAN_HANDLES, len(handles), packed)
     return out

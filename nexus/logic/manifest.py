@@ -11,7 +11,7 @@ Not handled: properties and nodes that are not known end the reading, rather tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 
 import ckdl
@@ -22,7 +22,18 @@ from nexus.logic.narrow import NO_EXEC_PROMISES
 from nexus.logic.pledge import DEFAULT_PROMISES, LOADER_PROMISES, Disposition, parse_promises
 from nexus.logic.unveil import Unveil
 
-__all__ = ["Draft", "Program", "complete", "merge", "parse_amount", "parse_limit", "parse_manifest"]
+__all__ = [
+    "Draft",
+    "NodeReader",
+    "Program",
+    "complete",
+    "merge",
+    "parse_amount",
+    "parse_document",
+    "parse_limit",
+    "parse_manifest",
+    "read_fiber",
+]
 
 TEXT_MAX = 1 << 20
 NAME_MAX = 63
@@ -99,7 +110,7 @@ def parse_limit(text: str) -> tuple[str, int]:
     return name, parse_amount(amount, _SIZES, f"value of the limit {name}")
 
 
-class _Reader:
+class NodeReader:
     """One node of a fiber's block, taken apart with errors that name it."""
 
     def __init__(self, node: ckdl.Node, fiber: str) -> None:
@@ -107,9 +118,11 @@ class _Reader:
         self.where = f"{node.name} of fiber {fiber}"
 
     def wrong(self, why: str, hint: str | None = None) -> ManifestError:
+        """The error that says where."""
         return ManifestError(f"{self.where}: {why}", hint=hint)
 
     def shape(self, *properties: str, children: bool = False) -> None:
+        """Refuse other properties than these, and a block where none belongs."""
         unknown = set(self.node.properties) - set(properties)
         if unknown:
             raise self.wrong(f"{min(unknown)!r} is not known here")
@@ -117,6 +130,7 @@ class _Reader:
             raise self.wrong("it takes no block")
 
     def strings(self, least: int, most: int = 1 << 16) -> list[str]:
+        """Its values, all strings."""
         words = [word for word in self.node.args if isinstance(word, str)]
         if len(words) != len(self.node.args):
             raise self.wrong("its values are strings")
@@ -125,15 +139,18 @@ class _Reader:
         return words
 
     def string(self) -> str:
+        """Its one value."""
         return self.strings(1, 1)[0]
 
     def flag(self) -> bool:
+        """Its truth value; the bare node is true."""
         words = self.node.args or [True]
         if len(words) != 1 or not isinstance(words[0], bool):
             raise self.wrong("it takes #true or #false")
         return words[0]
 
     def number(self, name: str) -> int | None:
+        """A property that is a number."""
         value = self.node.properties.get(name)
         if value is None:
             return None
@@ -142,6 +159,7 @@ class _Reader:
         return value
 
     def time(self, name: str) -> int | None:
+        """A property that is a time, in milliseconds."""
         value = self.node.properties.get(name)
         if value is None:
             return None
@@ -150,7 +168,7 @@ class _Reader:
         return parse_amount(value, _TIMES, f"time of {self.where}")
 
 
-def _environment(reader: _Reader, draft: Draft) -> Draft:
+def _environment(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape(children=True)
     reader.strings(0, 0)
     found: dict[str, str] = {}
@@ -161,7 +179,7 @@ def _environment(reader: _Reader, draft: Draft) -> Draft:
     return replace(draft, environment=found)
 
 
-def _limit(reader: _Reader, draft: Draft) -> Draft:
+def _limit(reader: NodeReader, draft: Draft) -> Draft:
     reader.strings(0, 0)
     limits = dict(draft.limits)
     for name, value in reader.node.properties.items():
@@ -171,23 +189,23 @@ def _limit(reader: _Reader, draft: Draft) -> Draft:
     return replace(draft, limits=limits)
 
 
-def _unveil(reader: _Reader, draft: Draft) -> Draft:
+def _unveil(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape()
     path, *rights = reader.strings(1, 2)
     rule = Unveil(path, rights[0] if rights else "r")
     return replace(draft, unveil=(*draft.unveil, rule))
 
 
-def _pledge(reader: _Reader, draft: Draft) -> Draft:
+def _pledge(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape()
     return replace(draft, promises=parse_promises(" ".join(reader.strings(0))))
 
 
-def _exec_pledge(reader: _Reader, draft: Draft) -> Draft:
+def _exec_pledge(reader: NodeReader, draft: Draft) -> Draft:
     raise reader.wrong("no filter can wait for an exec", hint=NO_EXEC_PROMISES)
 
 
-def _restart(reader: _Reader, draft: Draft) -> Draft:
+def _restart(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape("intensity", "period", "delay")
     return replace(
         draft,
@@ -198,39 +216,39 @@ def _restart(reader: _Reader, draft: Draft) -> Draft:
     )
 
 
-def _grace(reader: _Reader, draft: Draft) -> Draft:
+def _grace(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape()
     return replace(draft, grace_ms=parse_amount(reader.string(), _TIMES, "time"))
 
 
-def _waive(reader: _Reader, draft: Draft) -> Draft:
+def _waive(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape()
     words = (word.replace("-", " ") for word in reader.strings(1))
     return replace(draft, waived=draft.waived | frozenset(words))
 
 
-def _program(reader: _Reader, draft: Draft) -> Draft:
+def _program(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape()
     return replace(draft, program=tuple(reader.strings(1)))
 
 
-def _word(name: str) -> Callable[[_Reader, Draft], Draft]:
-    def read(reader: _Reader, draft: Draft) -> Draft:
+def _word(name: str) -> Callable[[NodeReader, Draft], Draft]:
+    def read(reader: NodeReader, draft: Draft) -> Draft:
         reader.shape()
         return replace(draft, **{name: reader.string()})  # type: ignore[arg-type]
 
     return read
 
 
-def _switch(name: str) -> Callable[[_Reader, Draft], Draft]:
-    def read(reader: _Reader, draft: Draft) -> Draft:
+def _switch(name: str) -> Callable[[NodeReader, Draft], Draft]:
+    def read(reader: NodeReader, draft: Draft) -> Draft:
         reader.shape()
         return replace(draft, **{name: reader.flag()})  # type: ignore[arg-type]
 
     return read
 
 
-_NODES: Mapping[str, Callable[[_Reader, Draft], Draft]] = {
+_NODES: Mapping[str, Callable[[NodeReader, Draft], Draft]] = {
     "program": _program,
     "environment": _environment,
     "directory": _word("directory"),
@@ -251,7 +269,13 @@ _NODES: Mapping[str, Callable[[_Reader, Draft], Draft]] = {
 _REPEATED = {"unveil", "limit", "waive"}
 
 
-def _fiber(node: ckdl.Node) -> Draft:
+def read_fiber(node: ckdl.Node, beside: Set[str] = frozenset()) -> Draft:
+    """One fiber of a document.
+
+    Args:
+        node: the node `fiber`.
+        beside: nodes of its block that the caller reads itself.
+    """
     if len(node.args) != 1 or not isinstance(node.args[0], str) or node.properties:
         raise ManifestError("a fiber takes its name and a block", hint='fiber "name" { ... }')
     name = node.args[0]
@@ -260,16 +284,32 @@ def _fiber(node: ckdl.Node) -> Draft:
     draft = Draft(name=name)
     seen: set[str] = set()
     for child in node.children:
+        if child.name in beside:
+            continue
         if child.name not in _NODES:
             raise ManifestError(
                 f"fiber {name} has the node {child.name!r}, which is not known",
-                hint=f"one of {', '.join(_NODES)}",
+                hint=f"one of {', '.join([*_NODES, *sorted(beside)])}",
             )
         if child.name in seen and child.name not in _REPEATED:
             raise ManifestError(f"fiber {name} has two nodes {child.name!r}")
         seen.add(child.name)
-        draft = _NODES[child.name](_Reader(child, name), draft)
+        draft = _NODES[child.name](NodeReader(child, name), draft)
     return draft
+
+
+def parse_document(text: str, what: str) -> Sequence[ckdl.Node]:
+    """The nodes of a KDL 2 text.
+
+    Raises:
+        ManifestError: it is none.
+    """
+    if len(text) > TEXT_MAX:
+        raise ManifestError(f"the {what} has {len(text)} characters, the most is {TEXT_MAX}")
+    try:
+        return ckdl.parse(text, version=2).nodes
+    except ValueError as error:
+        raise ManifestError(f"the {what} is not KDL 2: {error}") from None
 
 
 def parse_manifest(text: str) -> list[Draft]:
@@ -278,17 +318,11 @@ def parse_manifest(text: str) -> list[Draft]:
     Raises:
         ManifestError: the text is not KDL, or says what a manifest cannot say.
     """
-    if len(text) > TEXT_MAX:
-        raise ManifestError(f"the manifest has {len(text)} characters, the most is {TEXT_MAX}")
-    try:
-        document = ckdl.parse(text, version=2)
-    except ValueError as error:
-        raise ManifestError(f"the manifest is not KDL 2: {error}") from None
     drafts = []
-    for node in document.nodes:
+    for node in parse_document(text, "manifest"):
         if node.name != "fiber":
             raise ManifestError(f"the node {node.name!r} is not known", hint="fiber is")
-        drafts.append(_fiber(node))
+        drafts.append(read_fiber(node))
     names = [draft.name for draft in drafts]
     for name in names:
         if names.count(name) > 1:

@@ -5,15 +5,50 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
+import site
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from nexus.errors import AbsentProgramError
 
-__all__ = ["find_program", "interpreter_of", "is_dynamic"]
+__all__ = ["PythonRuntime", "find_program", "interpreter_of", "is_dynamic", "python_runtime"]
 
 _SHEBANG_MAX = 256  # BINPRM_BUF_SIZE of linux/binfmts.h
 _ELF_HEAD = 4096  # the header and, in every linker's layout, the program headers
 _PT_INTERP = (3).to_bytes(4, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class PythonRuntime:
+    """What a fiber needs to run a module as this process would.
+
+    Attributes:
+        path: the interpreter.
+        folders: what it must see, for reading and executing.
+        environment: variables that it must have.
+    """
+
+    path: str
+    folders: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def python_runtime() -> PythonRuntime:
+    """The interpreter of this process, with the packages of its environment and Nexus itself."""
+    import nexus
+
+    package = Path(nexus.__file__).resolve().parent
+    wanted = [sys.prefix, sys.base_prefix]
+    user = site.getusersitepackages()
+    if user in sys.path:
+        wanted.append(user)
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    if not any(package.is_relative_to(folder) for folder in wanted):
+        wanted.append(str(package))
+        environment["PYTHONPATH"] = str(package.parent)
+    folders = tuple(dict.fromkeys(folder for folder in wanted if folder not in ("/", "/usr")))
+    return PythonRuntime(sys.executable, folders, environment)
 
 
 def find_program(word: str, directory: str) -> str:

@@ -75,7 +75,7 @@ def fiber(mark: str, script: str, **changes: object) -> Iterator[subprocess.Pope
         "disposition": "deny",
     }
     confined = confine(FiberSpec(**fields | changes), HostLayers(**facts), HostFiles())
-    plan = seal_plan(encode_plan(confined.manifest, image=-1, digest=None, report=None))
+    plan = seal_plan(encode_plan(confined.manifest, image=-1, digest=None))
     # Root's processes have no limit of their number: that test needs an ordinary user.
     other = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
     process = subprocess.Popen(

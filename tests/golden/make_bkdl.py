@@ -29,7 +29,7 @@ def policy(**changes: int) -> tuple[int, bytes]:
         "pledge": 0b10011 | 2 << 62, "promises": 0x401, "budget": 5_000_000,
         "namespaces": 0x6C020000, "flags": 0b0010, "restart": 1, "intensity": 5, "period": 10_000,
         "delay": 10, "disposition": 1, "tier": 2, "survivability": 7, "user": 0, "group": 0,
-        "gate": 1, "grace": 2000, "zero0": 0, "zero1": 0, "zero2": 0,
+        "gate": 1, "grace": 2000, "strategy": 2, "company": 3, "zero": 0,
     }  # fmt: skip
     return 1, struct.pack("<5Q14I", *(fields | changes).values())
 
@@ -196,9 +196,9 @@ def refused_strings() -> dict[str, bytes]:
 def refused_policies() -> dict[str, bytes]:
     """Each rule of the policy broken once."""
     values = {
-        "pledge": 1 << 5 | 2 << 62, "namespaces": 0x6C020100, "flags": 16, "restart": 3,
-        "disposition": 3, "tier": 4, "survivability": 256, "gate": 2, "zero0": 1, "zero1": 1,
-        "zero2": 1 << 31,
+        "pledge": 1 << 5 | 2 << 62, "namespaces": 0x6C020100, "flags": 64, "restart": 3,
+        "disposition": 3, "tier": 4, "survivability": 256, "gate": 2, "strategy": 3,
+        "zero": 1 << 31,
     }  # fmt: skip
     found = {f"policy: {name}": with_policy(**{name: value}) for name, value in values.items()}
     return found | {
@@ -246,9 +246,14 @@ def image(descriptor: int = 5, flags: int = 1) -> tuple[int, bytes]:
     return 1, struct.pack("<iI32s", descriptor, flags, bytes(range(32)))
 
 
+def handles(*pairs: tuple[int, int]) -> tuple[int, bytes]:
+    """The handles of a plan."""
+    return len(pairs), b"".join(struct.pack("<II", *pair) for pair in pairs)
+
+
 def refused_plans(whole: bytes) -> dict[str, bytes]:
     """Each rule of plans broken once."""
-    base = {256: (1, whole), 257: image(), 258: (1, struct.pack("<iI", 7, 0))}
+    base = {256: (1, whole), 257: image(), 258: handles((1, 3), (NONE, 4))}
 
     def plan(kind: int, value: tuple[int, bytes] | None) -> bytes:
         parts = base | ({} if value is None else {kind: value})
@@ -263,9 +268,13 @@ def refused_plans(whole: bytes) -> dict[str, bytes]:
         "plan: image too short": plan(257, (1, image()[1][:-8])),
         "plan: image flags": plan(257, image(flags=2)),
         "plan: image descriptor": plan(257, image(descriptor=-2)),
-        "plan: report too long": plan(258, (1, bytes(16))),
-        "plan: report descriptor": plan(258, (1, struct.pack("<iI", -1, 0))),
-        "plan: report zero": plan(258, (1, struct.pack("<iI", 7, 1))),
+        "plan: count of handles": plan(258, (3, handles((1, 3), (NONE, 4))[1])),
+        "plan: 61 handles": plan(258, handles(*((1, 3 + i) for i in range(61)))),
+        "plan: handle of no index": plan(258, handles((64, 3))),
+        "plan: handle of no kind": plan(258, handles((NONE - 5, 3))),
+        "plan: handle over a standard one": plan(258, handles((1, 2))),
+        "plan: handle above the last": plan(258, handles((1, 64))),
+        "plan: a number twice": plan(258, handles((1, 3), (2, 3))),
         "plan: type of a manifest": plan(10, (0, b"")),
         "plan: type 259": plan(259, (0, b"")),
     }
@@ -316,7 +325,7 @@ def main() -> None:
     """Write both files."""
     body = area(list(sound().items()))
     whole = manifest(body)
-    plan = area([(256, (1, whole)), (257, image()), (258, (1, struct.pack("<iI", 7, 0)))])
+    plan = area([(256, (1, whole)), (257, image()), (258, handles((1, 3), (NONE, 4)))])
     broken = refused_headers(body) | refused_sections() | refused_strings() | refused_policies()
     broken |= refused_arrays()
     sections = {"manifest": whole, "plan": plan}

@@ -56,7 +56,7 @@ class Runner:
 
     def popen(self, confined: Confined, **options: object) -> subprocess.Popen[bytes]:
         """The supervisor of a fiber, with pipes for its output."""
-        descriptor = seal_plan(encode_plan(confined.manifest, image=-1, digest=None, report=None))
+        descriptor = seal_plan(encode_plan(confined.manifest, image=-1, digest=None))
         try:
             return subprocess.Popen(
                 [supervisor_path(), "run", str(descriptor)],

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from nexus.cli.learn import Learnt, learn, make_lesson
-from nexus.cli.run import look_at
 from nexus.logic.confine import HostLayers, confine
 from nexus.logic.manifest import Draft, complete, parse_manifest
+from nexus.membrane.assembly import find_image
 from nexus.physics.files import HostFiles
 from nexus.physics.supervisor import host_facts
 from nexus.physics.syscalls import native_machine
@@ -140,7 +140,7 @@ def seen(fibers, folder: Path, words: list[str], drop=lambda _: False) -> tuple[
     os.chown(target, fibers.user, fibers.user)
 
     def work() -> None:
-        program = look_at(Draft(program=tuple(words)), str(folder))
+        program = find_image(words, str(folder))
         learnt: Learnt = learn(program, ENVIRONMENT, drop=drop)
         _, body = make_lesson(learnt, program, tuple(words), None, str(folder))
         target.write_text(json.dumps(body))
@@ -157,7 +157,7 @@ def seen(fibers, folder: Path, words: list[str], drop=lambda _: False) -> tuple[
 def held(fibers, folder: Path, draft: Draft) -> Outcome:
     """How a program ends under a manifest."""
     fill(folder, fibers.user)
-    program = look_at(draft, str(folder))
+    program = find_image(draft.program, str(folder))
     spec = complete(draft, program, environment=ENVIRONMENT, directory=str(folder))
     confined = confine(spec, HostLayers(**host_facts()), HostFiles())
     process = fibers.popen(confined, stdin=subprocess.DEVNULL)

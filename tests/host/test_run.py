@@ -301,7 +301,7 @@ def test_an_image_that_is_not_the_recorded_one_is_not_started(mark: Path) -> Non
     image, digest = seal_image("/bin/true")
     wrong = bytes([digest[0] ^ 1]) + digest[1:]
     for recorded, status in ((digest, 0), (wrong, 125)):
-        plan = seal_plan(encode_plan(manifest, image=image, digest=recorded, report=None))
+        plan = seal_plan(encode_plan(manifest, image=image, digest=recorded))
         done = subprocess.run(
             [supervisor_path(), "run", str(plan)],
             pass_fds=[image, plan],

@@ -79,7 +79,8 @@ static void test_golden_plan(void)
     CHECK_EQ(nx_plan_parse(bytes, sizeof bytes, &plan), NX_OK);
     CHECK_EQ(plan.image->descriptor, 5);
     CHECK_EQ(plan.image->digest[31], 31);
-    CHECK_EQ(plan.report, 7);
+    CHECK_EQ(plan.handle_count, 2);
+    CHECK(plan.handles[0].what == 1 && plan.handles[1].number == 4);
 }
 
 /* Every start of a sound form is refused, and read no further than it goes. */
@@ -169,7 +170,7 @@ int main(void)
     test_golden_plan();
     test_truncation(parse_manifest, golden_manifest, sizeof golden_manifest);
     test_truncation(parse_plan, golden_plan,
-                    sizeof golden_plan - 16); /* the report may be absent */
+                    sizeof golden_plan - 24); /* the handles may be absent */
     test_rules(parse_manifest, golden_manifest, sizeof golden_manifest, golden_refused_manifests,
                NX_ARRAY_COUNT(golden_refused_manifests));
     test_rules(parse_plan, golden_plan, sizeof golden_plan, golden_refused_plans,

@@ -67,6 +67,8 @@ GOLDEN_MANIFEST = Manifest(
         delay_ms=10,
         disposition=1,
         gate=1,
+        strategy=2,
+        company=3,
     ),
     filter=struct.pack("<HBBI", 6, 0, 0, 0x7FFF0000) * 4,
     landlock=Landlock(
@@ -97,7 +99,9 @@ def test_a_broken_rule_is_refused(rule: str) -> None:
 
 
 def test_plan_holds_what_it_is_given() -> None:
-    plan = bkdl.encode_plan(GOLDEN_MANIFEST, image=5, digest=bytes(range(32)), report=7)
+    plan = bkdl.encode_plan(
+        GOLDEN_MANIFEST, image=5, digest=bytes(range(32)), handles=[(1, 3), (bkdl.HANDLE_LIFE, 4)]
+    )
     assert plan.hex() == GOLDEN["plan"]
 
 

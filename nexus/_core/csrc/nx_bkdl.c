@@ -9,7 +9,7 @@
 #define SIGNATURE_OFFSET    8u
 #define SIGNATURE_SIZE      96u /* with the hash of the key */
 #define PLEDGE_BITS         (0x1fu | (uint64_t)3 << 62)
-#define POLICY_FLAGS        0xfu
+#define POLICY_FLAGS        0x3f
 /* CLONE_NEW* of linux/sched.h: mount, cgroup, UTS, IPC, user, PID and network; they are handed to
  * clone3, where another bit would be something else entirely. */
 #define NAMESPACES 0x7e020000u
@@ -143,7 +143,7 @@ static bool policy_is_sound(const nx_bkdl *manifest)
         policy->survivability > 0xff || (policy->pledge & ~PLEDGE_BITS) != 0 ||
         policy->pledge >> 62 != policy->tier || (policy->namespaces & ~(uint64_t)NAMESPACES) != 0 ||
         (policy->flags & ~(uint64_t)POLICY_FLAGS) != 0 ||
-        (policy->zero[0] | policy->zero[1] | policy->zero[2]) != 0) {
+        policy->strategy > NX_STRATEGY_REST_FOR_ONE || policy->zero != 0) {
         return false;
     }
     /* The gate is two comparisons of the filter, one instruction apart. */
@@ -272,13 +272,31 @@ int nx_bkdl_parse(const uint8_t *bytes, size_t size, nx_bkdl *ret)
     return NX_OK;
 }
 
+static bool handles_are_sound(const nx_bkdl_section *section)
+{
+    const nx_plan_handle *handles = (const nx_plan_handle *)(const void *)section->data;
+    uint32_t last = 2;
+
+    if (section->size != section->count * sizeof *handles || section->count > NX_HANDLES_MAX) {
+        return false;
+    }
+    for (uint32_t i = 0; i < section->count; i++) {
+        if ((handles[i].what > NX_HANDLE_INDEX_MAX && handles[i].what < NX_HANDLE_OBSERVER) ||
+            handles[i].number <= last || handles[i].number > NX_HANDLE_INDEX_MAX) {
+            return false;
+        }
+        last = handles[i].number;
+    }
+    return true;
+}
+
 int nx_plan_parse(const uint8_t *bytes, size_t size, nx_plan *ret)
 {
     nx_bkdl_section sections[NX_PLAN_TYPE_COUNT] = {0};
-    nx_plan found = {.report = -1};
+    nx_plan found = {0};
     const nx_bkdl_section *manifest = &sections[0];
     const nx_bkdl_section *image = &sections[NX_PLAN_IMAGE - NX_PLAN_MANIFEST];
-    const nx_bkdl_section *report = &sections[NX_PLAN_REPORT - NX_PLAN_MANIFEST];
+    const nx_bkdl_section *handles = &sections[NX_PLAN_HANDLES - NX_PLAN_MANIFEST];
 
     if (((uintptr_t)bytes & 7) != 0) {
         return NX_EALIGN;
@@ -295,15 +313,11 @@ int nx_plan_parse(const uint8_t *bytes, size_t size, nx_plan *ret)
     if (found.image->descriptor < -1 || found.image->flags > 1) {
         return NX_ECORRUPT;
     }
-    if (report->data != NULL) {
-        if (report->count != 1 || report->size != 8 || nx_load_u32(report->data + 4) != 0) {
-            return NX_ECORRUPT;
-        }
-        found.report = (int32_t)nx_load_u32(report->data);
-        if (found.report < 0) {
-            return NX_ECORRUPT;
-        }
+    if (!handles_are_sound(handles)) {
+        return NX_ECORRUPT;
     }
+    found.handles = (const nx_plan_handle *)(const void *)handles->data;
+    found.handle_count = handles->count;
     result = nx_bkdl_parse(manifest->data, manifest->size, &found.manifest);
     if (result == NX_OK) {
         *ret = found;

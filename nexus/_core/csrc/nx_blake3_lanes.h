@@ -328,6 +328,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(ragged)(const nx_blake3_batch *b
 
 #endif
 
+#ifndef NX_SMALL
 static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(uniform)(const nx_blake3_batch *batch,
                                                          const nx_blake3_mode *mode,
                                                          uint8_t *ret NX_B3_ARGS)
@@ -366,18 +367,23 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(uniform)(const nx_blake3_batch *
     NX_B3_END
     NX_B3_NAME(store)(cv, ret);
 }
+#endif
 
 #ifndef NX_B3_UNIFORM_ONLY
 static NX_B3_TARGET void NX_B3_NAME(leaves)(const nx_blake3_batch *batch,
                                             const nx_blake3_mode *mode, bool uniform, uint8_t *ret)
 {
+#ifndef NX_SMALL
     if (uniform) {
         NX_B3_NAME(uniform)(batch, mode, ret);
-    } else {
-        NX_B3_NAME(ragged)(batch, mode, ret);
+        return;
     }
+#endif
+    (void)uniform;
+    NX_B3_NAME(ragged)(batch, mode, ret);
 }
 
+#ifndef NX_SMALL
 static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(parents)(const uint8_t *cvs,
                                                          const nx_blake3_mode *mode, uint8_t *ret)
 {
@@ -395,6 +401,7 @@ static NX_NOINLINE NX_B3_TARGET void NX_B3_NAME(parents)(const uint8_t *cvs,
              (VEC){0} + (mode->flags | NX_BLAKE3_PARENT));
     NX_B3_NAME(store)(cv, ret);
 }
+#endif
 #endif
 
 #undef VEC

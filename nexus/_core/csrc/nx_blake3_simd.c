@@ -12,8 +12,8 @@
 #define BYTES_4 0
 #endif
 
-/* NX_BLAKE3_SMALL is for a program that must be small: of x86-64 only the kernels of AVX2. */
-#if (defined(__x86_64__) && !defined(NX_BLAKE3_SMALL)) || defined(__aarch64__)
+/* NX_SMALL is for a program that must be small: of x86-64 only one kernel of AVX2. */
+#if (defined(__x86_64__) && !defined(NX_SMALL)) || defined(__aarch64__)
 #define NX_B3_LANES   4
 #define NX_B3_NAME(x) x##_4
 #define NX_B3_TARGET  TARGET_4
@@ -29,7 +29,7 @@
 #include "nx_blake3_lanes.h"
 #endif
 
-#if defined(__x86_64__) && !defined(NX_BLAKE3_SMALL)
+#if defined(__x86_64__) && !defined(NX_SMALL)
 #define NX_B3_LANES   16
 #define NX_B3_NAME(x) x##_16
 #define NX_B3_TARGET  __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq")))
@@ -192,10 +192,14 @@ static const nx_blake3_kernels SCALAR = {.compress = nx_blake3_compress_scalar};
 #if defined(__x86_64__)
 static const nx_blake3_kernels AVX2 = {
     compress_row,
+#if defined(NX_SMALL)
+    {{8, leaves_8, NULL}},
+#else
     {{8, leaves_8, parents_8}}, /* 2 of 8 lanes busy still beat two single leaves, and 4 lanes */
+#endif
 };
 #endif
-#if defined(__x86_64__) && !defined(NX_BLAKE3_SMALL)
+#if defined(__x86_64__) && !defined(NX_SMALL)
 static const nx_blake3_kernels SSE41 = {compress_row, {{4, leaves_4, parents_4}}};
 static const nx_blake3_kernels AVX512 = {
     compress_row,
@@ -208,7 +212,7 @@ static const nx_blake3_kernels NEON = {nx_blake3_compress_scalar, {{4, leaves_4,
 const nx_blake3_kernels *nx_blake3_kernels_of(nx_simd level)
 {
     switch (level) {
-#if defined(__x86_64__) && defined(NX_BLAKE3_SMALL)
+#if defined(__x86_64__) && defined(NX_SMALL)
     case NX_SIMD_AVX2:
     case NX_SIMD_AVX512:
         return &AVX2;

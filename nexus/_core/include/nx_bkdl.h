@@ -48,7 +48,7 @@ enum {
 enum {
     NX_PLAN_MANIFEST = 256,
     NX_PLAN_IMAGE = 257,
-    NX_PLAN_REPORT = 258,
+    NX_PLAN_HANDLES = 258,
     NX_PLAN_TYPE_COUNT = 3,
 };
 
@@ -57,6 +57,8 @@ enum {
     NX_POLICY_SEALED = 1,
     NX_POLICY_SESSION = 2,
     NX_POLICY_IDENTITY = 4,
+    NX_POLICY_STANDBY = 16,
+    NX_POLICY_AHEAD = 32,
 };
 
 enum {
@@ -64,6 +66,20 @@ enum {
     NX_RESTART_ON_FAILURE = 1,
     NX_RESTART_ALWAYS = 2,
 };
+
+enum {
+    NX_STRATEGY_ONE_FOR_ONE = 0,
+    NX_STRATEGY_ONE_FOR_ALL = 1,
+    NX_STRATEGY_REST_FOR_ONE = 2,
+};
+
+#define NX_HANDLES_MAX       60u
+#define NX_HANDLE_INDEX_MAX  63u
+#define NX_HANDLE_LIFE       UINT32_MAX
+#define NX_HANDLE_CHECKPOINT (UINT32_MAX - 1)
+#define NX_HANDLE_SYSTABLE   (UINT32_MAX - 2)
+#define NX_HANDLE_CONTROL    (UINT32_MAX - 3)
+#define NX_HANDLE_OBSERVER   (UINT32_MAX - 4)
 
 enum {
     NX_MOUNT_BIND = 1,
@@ -101,11 +117,14 @@ typedef struct nx_bkdl_policy {
     uint32_t group;
     uint32_t gate;
     uint32_t grace_ms;
-    uint32_t zero[3];
+    uint32_t strategy;
+    uint32_t company; /* number of the fibers that fall together; 0: alone */
+    uint32_t zero;
 } nx_bkdl_policy;
 NX_STATIC_ASSERT(sizeof(nx_bkdl_policy) == 96, "as the specification says");
 NX_STATIC_ASSERT(offsetof(nx_bkdl_policy, restart) == 40, "as the specification says");
 NX_STATIC_ASSERT(offsetof(nx_bkdl_policy, gate) == 76, "as the specification says");
+NX_STATIC_ASSERT(offsetof(nx_bkdl_policy, strategy) == 84, "as the specification says");
 
 typedef struct nx_bkdl_landlock {
     uint64_t files;
@@ -147,6 +166,12 @@ typedef struct nx_plan_image {
 } nx_plan_image;
 NX_STATIC_ASSERT(sizeof(nx_plan_image) == 40, "as the specification says");
 
+/* What a fiber gets beside its standard descriptors (docs/spec/node.md). */
+typedef struct nx_plan_handle {
+    uint32_t what; /* an index, or one of NX_HANDLE_* */
+    uint32_t number;
+} nx_plan_handle;
+
 /* One section; `data` is NULL where the manifest has none of this type. */
 typedef struct nx_bkdl_section {
     const uint8_t *data;
@@ -165,7 +190,8 @@ typedef struct nx_bkdl {
 typedef struct nx_plan {
     nx_bkdl manifest;
     const nx_plan_image *image;
-    int32_t report; /* descriptor, or -1 */
+    const nx_plan_handle *handles;
+    uint32_t handle_count;
 } nx_plan;
 
 /* Parses a manifest. NX_EALIGN for an unaligned buffer, NX_ETOOBIG above a limit, NX_ECORRUPT for

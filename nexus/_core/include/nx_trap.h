@@ -70,6 +70,8 @@ enum {
     NX_TRAP_HUNG = 5,       /* the watchdog says so */
     NX_TRAP_VERDICT = 6,    /* arbitration says RESTART */
     NX_TRAP_START = 7,      /* the last start failed */
+    NX_TRAP_COMPANY = 8,    /* it falls with another, as their strategy says */
+    NX_TRAP_ASKED = 9,      /* somebody asked for a restart */
 };
 
 typedef struct nx_trap {

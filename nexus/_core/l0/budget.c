@@ -24,8 +24,7 @@ typedef struct switch_record {
     uint64_t time_ns;
 } switch_record;
 
-/* The kernel tells what process a pidfd means in our pid namespace. */
-static int32_t pid_of(int32_t pidfd)
+int32_t nx_l0_pid_of(int32_t pidfd)
 {
     char path[64];
     char text[512];
@@ -75,7 +74,7 @@ long nx_l0_budget_open(nx_l0_budget *budget, int32_t pidfd, uint64_t pledge, uin
 {
     *budget = (nx_l0_budget){.event = -1, .since_ns = now_ns, .running = true};
     nx_ratchet_init(&budget->ratchet, pledge, 0);
-    budget->pid = pid_of(pidfd);
+    budget->pid = nx_l0_pid_of(pidfd);
     if (budget->pid < 0) {
         return budget->pid;
     }
@@ -119,6 +118,7 @@ static void take_record(nx_l0_budget *budget, const switch_record *record)
     budget->running = false;
     budget->asleep = (record->header.misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) == 0;
     if (budget->asleep) {
+        budget->bursts++;
         nx_ratchet_yield(&budget->ratchet, budget->cpu_ns);
     }
 }
@@ -193,6 +193,9 @@ long nx_l0_budget_schedule(const nx_l0_budget *budget)
         uint64_t period;
     } wanted = {.size = sizeof wanted};
 
+    if (budget->pid <= 0) {
+        return -ESRCH_; /* 0 would be ourselves */
+    }
     switch (budget->ratchet.tier) {
     case NX_TIER_PHOTON:
         wanted.policy = SCHED_FIFO;

@@ -29,11 +29,15 @@ typedef struct nx_l0_budget {
     void *records;     /* the mapped buffer, or NULL */
     uint64_t cpu_ns;   /* that the fiber had at the last switch out */
     uint64_t since_ns; /* of the last switch in, where it runs */
+    uint64_t bursts;   /* that have ended by the fiber itself */
     int32_t event;     /* perf descriptor; readable when records came; -1: no budget is held */
     int32_t pid;       /* of the fiber, as this process sees it */
     bool running;
     bool asleep; /* gave the CPU up by itself; neither: preempted, and wants to go on */
 } nx_l0_budget;
+
+/* What process a pidfd means in our pid namespace, or a negative errno. */
+int32_t nx_l0_pid_of(int32_t pidfd);
 
 /* Watches the fiber behind a pidfd. 0, or the negative errno of what was refused; then the budget
  * is not held and `budget->event` is -1. */

@@ -35,7 +35,7 @@ void nx_l0_note_ids(void)
  * than one's own id can only be written from outside. */
 static bool keeps_ids(const nx_l0_fiber *fiber)
 {
-    const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
+    const nx_bkdl_policy *policy = nx_l0_policy(fiber);
 
     return outer.user == 0 && (policy->flags & NX_POLICY_IDENTITY) == 0;
 }
@@ -51,12 +51,11 @@ static bool write_child_map(nx_l0_fiber *fiber, long pid, const char *name)
 
 void nx_l0_map_child_ids(nx_l0_fiber *fiber, long pid)
 {
-    if (keeps_ids(fiber) && write_child_map(fiber, pid, "/uid_map")) {
-        (void)write_child_map(fiber, pid, "/gid_map");
-    }
+    bool done = !keeps_ids(fiber) || (write_child_map(fiber, pid, "/uid_map") &&
+                                      write_child_map(fiber, pid, "/gid_map"));
 
     /* Pairs with the acquire in nx_l0_map_ids. */
-    __atomic_store_n(&fiber->shared->mapped, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&fiber->shared->mapped, done ? 1 : 2, __ATOMIC_RELEASE);
     (void)nx_sys(__NR_futex, &fiber->shared->mapped, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
@@ -76,7 +75,7 @@ static bool map_own_id(nx_l0_fiber *fiber, const char *path, uint32_t inside, ui
  */
 bool nx_l0_map_ids(nx_l0_fiber *fiber)
 {
-    const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
+    const nx_bkdl_policy *policy = nx_l0_policy(fiber);
     bool chosen = (policy->flags & NX_POLICY_IDENTITY) != 0;
 
     nx_l0_enter(fiber, NX_STAGE_IDENTITY, 0);
@@ -84,7 +83,7 @@ bool nx_l0_map_ids(nx_l0_fiber *fiber)
         while (__atomic_load_n(&fiber->shared->mapped, __ATOMIC_ACQUIRE) == 0) {
             (void)nx_sys(__NR_futex, &fiber->shared->mapped, FUTEX_WAIT, 0, NULL, NULL, 0);
         }
-        return fiber->shared->error == 0;
+        return fiber->shared->mapped == 1;
     }
     return nx_l0_ok(fiber, write_file("/proc/self/setgroups", "deny")) &&
            map_own_id(fiber, "/proc/self/uid_map", chosen ? policy->user : outer.user,

@@ -1,92 +1,97 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The lives of a fiber as a state machine: off -> on -> (pause -> on)* -> over.
+ * The lives of a fiber as a state machine: held -> starting -> alive -> (pause -> starting -> ...)*
+ * -> over or quarantined, from where somebody may begin it anew.
  *
  * Nothing here waits. The loop tells what happened (the warden spoke, a child was reaped, time went
  * by, someone asked for the end) and asks when to come back.
  */
 #include "nx_l0.h"
 
-#include "nx_blake3.h"
-
-#include <linux/mman.h>
 #include <linux/sched.h>
-#include <string.h>
 
-#define MS       1000000u
 #define SIGKILL_ 9
-#define EBADMSG_ 74
-
-static const nx_bkdl_policy *policy_of(const nx_l0_fiber *fiber)
-{
-    return nx_bkdl_policy_of(&fiber->plan.manifest);
-}
-
-static const char *name_of(const nx_l0_fiber *fiber)
-{
-    return (const char *)fiber->plan.manifest.sections[NX_BKDL_NAME].data;
-}
+#define SIGBUS_  7
+#define SIGSEGV_ 11
+#define SIGSYS_  31
 
 void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error)
 {
     nx_l0_digits digits;
 
-    NX_L0_SAY("nexus-l0: ", name_of(fiber), ": ", what, ", errno ",
+    NX_L0_SAY("nexus-l0: ", nx_l0_name(fiber), ": ", what, ", errno ",
               nx_l0_decimal(&digits, (uint64_t)-error), "\n");
 }
 
-/* Compares the image with the digest in the plan; a sealed memfd changes only when memory rots. */
-static bool image_is_sound(nx_l0_fiber *fiber)
+/* Nobody waits ready for one that is not to come back by itself: its template goes, and when that
+ * is certain, what it made last. */
+void nx_l0_life_dismiss(nx_l0_fiber *fiber)
 {
-    const nx_plan_image *image = fiber->plan.image;
-    uint8_t digest[NX_BLAKE3_OUT];
+    if (!fiber->hold && fiber->template > 0 && fiber->node->serving) {
+        (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
+        fiber->ending = true;
+    }
+}
 
-    if ((image->flags & 1) == 0) {
-        return true;
-    }
-    nx_l0_enter(fiber, NX_STAGE_IMAGE, 0);
-    long size = nx_sys(__NR_lseek, image->descriptor, 0, 2 /* SEEK_END */);
-    if (!nx_l0_ok(fiber, size)) {
-        return false;
-    }
-    long address = nx_sys(__NR_mmap, NULL, size, 1 /* PROT_READ */, MAP_SHARED | MAP_POPULATE,
-                          image->descriptor, 0);
-    if (!nx_l0_ok(fiber, address)) {
-        return false;
-    }
-    nx_blake3_mode mode;
-    nx_blake3_mode_hash(&mode);
-    nx_blake3_digest(&mode, (const void *)address, (size_t)size, digest, sizeof digest);
-    (void)nx_sys(__NR_munmap, address, size);
-    bool same = memcmp(digest, image->digest, sizeof digest) == 0;
-    return nx_l0_ok(fiber, same ? 0 : -EBADMSG_);
+static void rest(nx_l0_fiber *fiber, nx_node_state state)
+{
+    fiber->state = state;
+    fiber->stopping = fiber->forced = fiber->barred = false;
+    fiber->until_ns = NX_L0_FOREVER;
+    /* Without L1 there is nobody who watches on. */
+    fiber->node->phoenix |= state == NX_FIBER_QUARANTINED && fiber->slot == NX_NODE_OBSERVER;
+    nx_l0_life_dismiss(fiber);
+    nx_l0_publish(fiber);
+    nx_l0_answer_end(fiber);
 }
 
 /* The start did not reach the program: nothing would be better the next time. */
 static void give_up(nx_l0_fiber *fiber)
 {
-    const nx_l0_shared *shared = fiber->shared;
+    const nx_l0_report *reports[] = {&nx_l0_now(fiber)->report, &fiber->shared->template,
+                                     &fiber->own};
+    const nx_l0_report *report = reports[2];
     nx_l0_digits error;
     nx_l0_digits index;
 
-    NX_L0_SAY("nexus-l0: start failed at ", nx_l0_stage_name(shared->stage), ", item ",
-              nx_l0_decimal(&index, shared->index), ", errno ",
-              nx_l0_decimal(&error, (uint64_t)(shared->error < 0 ? 0 : shared->error)), "\n");
-    fiber->state = NX_LIFE_OVER;
-    fiber->result = NX_L0_EXIT_FAILED;
+    for (unsigned i = 0; i < 2 && report->error == 0; i++) {
+        report = reports[i];
+    }
+    NX_L0_SAY("nexus-l0: ", nx_l0_name(fiber), ": start failed at ",
+              nx_l0_stage_name(report->stage), ", item ", nx_l0_decimal(&index, report->index),
+              ", errno ", nx_l0_decimal(&error, (uint64_t)(report->error < 0 ? 0 : report->error)),
+              "\n");
+    fiber->status = NX_L0_EXIT_FAILED;
+    fiber->ended_ns = nx_l0_clock(1);
+    nx_l0_answer_start(fiber, report);
+    rest(fiber, NX_FIBER_OVER);
 }
 
-void nx_l0_life_begin(nx_l0_fiber *fiber)
+void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
 {
-    const nx_bkdl_policy *policy = policy_of(fiber);
-
-    if (fiber->starts == 0) {
-        fiber->budget.event = -1;
-        nx_breaker_init(&fiber->breaker, policy->intensity, (uint64_t)policy->period_ms * MS,
-                        (uint64_t)policy->delay_ms * MS);
+    fiber->own = (nx_l0_report){0};
+    fiber->state = NX_FIBER_STARTING;
+    fiber->began_ns = now_ns;
+    fiber->cause = 0;
+    fiber->forced = false;
+    fiber->lives++;
+    if (nx_l0_start_fiber(fiber)) {
+        nx_l0_publish(fiber);
+    } else {
+        give_up(fiber);
     }
-    fiber->state = NX_LIFE_ON;
-    if (!image_is_sound(fiber) || !nx_l0_start_fiber(fiber)) {
+}
+
+void nx_l0_life_want(nx_l0_fiber *fiber, uint64_t now_ns)
+{
+    fiber->wanted = fiber->ending;
+    fiber->own = (nx_l0_report){0};
+    if (fiber->ending) {
+        return;
+    }
+    if (nx_l0_birth(fiber)) {
+        nx_l0_life_begin(fiber, now_ns);
+    } else {
         give_up(fiber);
     }
 }
@@ -98,60 +103,123 @@ static int exit_status(int32_t status)
     return signal != 0 ? 128 + signal : (status >> 8) & 0xff;
 }
 
-static void close_if_open(int32_t descriptor)
+/* Why a life ended, where nobody but the program itself ended it. */
+static uint32_t cause_of(int32_t status)
 {
-    if (descriptor >= 0) {
-        (void)nx_sys(__NR_close, descriptor);
+    switch (status & 0x7f) {
+    case SIGSYS_:
+        return NX_TRAP_FORBIDDEN;
+    case SIGSEGV_:
+    case SIGBUS_:
+        return NX_TRAP_PAGE_FAULT;
+    default:
+        return NX_TRAP_PANIC;
     }
 }
 
-static void forget_warden(nx_l0_fiber *fiber, unsigned slot)
+static void report_end(nx_l0_fiber *fiber, uint64_t now_ns)
 {
-    if (fiber->shared->wardens[slot].pid > 0) {
-        close_if_open(fiber->shared->wardens[slot].pidfd);
-        fiber->shared->wardens[slot].pid = 0;
+    nx_l0_node *node = fiber->node;
+
+    (void)nx_l0_event(node, fiber,
+                      &(nx_stl_event){.kind = NX_STL_FIBER_TERMINATE,
+                                      .entity = (uint64_t)fiber->status,
+                                      .data = {fiber->lives, now_ns - fiber->began_ns}});
+    if (fiber->status == 0 || fiber->cause != 0 || fiber->stopping ||
+        !nx_feature_on(node->features, NX_FEATURE_CORRELATOR)) {
+        return;
+    }
+    if (nx_correlator_panic(&node->correlator, nx_node_name(fiber->slot, fiber->generation),
+                            now_ns) == NX_CORRELATOR_ONSET) {
+        (void)nx_l0_event(node, fiber,
+                          &(nx_stl_event){.kind = NX_STL_ENVIRONMENT_FAULT,
+                                          .entity = node->correlator.fibers,
+                                          .data = {node->correlator.window_ns}});
     }
 }
 
-/* The life is over; whether another follows is for the policy and the breaker to say. */
+/* Those that fall with this one are ended, and come back by themselves. */
+static void pull_company(nx_l0_fiber *fiber)
+{
+    const nx_bkdl_policy *policy = nx_l0_policy(fiber);
+
+    if (policy->company == 0 || policy->strategy == NX_STRATEGY_ONE_FOR_ONE ||
+        fiber->cause == NX_TRAP_COMPANY) {
+        return;
+    }
+    for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
+        nx_l0_fiber *other = &fiber->node->fibers[i];
+        if (other != fiber && nx_l0_is_alive(other) && !other->stopping &&
+            nx_l0_policy(other)->company == policy->company &&
+            (policy->strategy == NX_STRATEGY_ONE_FOR_ALL || other->order > fiber->order)) {
+            other->forced = true;
+            nx_l0_life_kill(other, NX_TRAP_COMPANY);
+        }
+    }
+}
+
+/* The life is over; whether another follows is for the policy and the trap to say. */
 static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
 {
-    const nx_bkdl_policy *policy = policy_of(fiber);
+    const nx_bkdl_policy *policy = nx_l0_policy(fiber);
+    bool asked = fiber->stopping || fiber->cause != 0;
+    bool failed =
+        (fiber->state == NX_FIBER_STARTING && !asked) || nx_l0_now(fiber)->report.error != 0;
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);
-    close_if_open(fiber->shared->pidfd);
-    fiber->shared->pidfd = -1;
-    forget_warden(fiber, fiber->shared->request & 1);
-    if (fiber->shared->error != 0) {
+    if (failed) {
         give_up(fiber);
+        nx_l0_clear_place(fiber, fiber->shared->request & 1);
         return;
     }
-    fiber->state = NX_LIFE_OVER;
-    fiber->result = exit_status(status);
-    if (fiber->stopping || policy->restart == NX_RESTART_NEVER ||
-        (policy->restart == NX_RESTART_ON_FAILURE && status == 0)) {
+    nx_l0_clear_place(fiber, fiber->shared->request & 1);
+    fiber->status = exit_status(status);
+    fiber->ended_ns = now_ns;
+    report_end(fiber, now_ns);
+    bool again = fiber->forced || policy->restart == NX_RESTART_ALWAYS ||
+                 (policy->restart == NX_RESTART_ON_FAILURE && (status != 0 || fiber->cause != 0));
+    if (fiber->barred || fiber->stopping || !again) {
+        rest(fiber, fiber->barred ? NX_FIBER_QUARANTINED : NX_FIBER_OVER);
         return;
     }
-    if (!nx_breaker_admit(&fiber->breaker, now_ns, &delay)) {
-        nx_l0_digits starts;
-        NX_L0_SAY("nexus-l0: the breaker opened after ", nx_l0_decimal(&starts, fiber->starts),
-                  " starts\n");
-        return;
+    pull_company(fiber);
+    nx_trap_step end =
+        nx_l0_trap(fiber, fiber->cause != 0 ? fiber->cause : cause_of(status), now_ns, &delay);
+    if (end != NX_TRAP_WARM && end != NX_TRAP_COLD) {
+        nx_l0_digits lives;
+        bool open = fiber->breakers[0].state == NX_BREAKER_OPEN;
+        NX_L0_SAY("nexus-l0: ", nx_l0_name(fiber), open ? ": the breaker opened" : ": quarantined",
+                  " after ", nx_l0_decimal(&lives, fiber->lives), " starts\n");
+        rest(fiber, end == NX_TRAP_DOWN ? NX_FIBER_OVER : NX_FIBER_QUARANTINED);
+    } else if (delay == 0) {
+        nx_l0_life_begin(fiber, now_ns);
+    } else {
+        fiber->state = NX_FIBER_PAUSE;
+        fiber->until_ns = now_ns + delay;
+        nx_l0_publish(fiber);
     }
-    fiber->state = NX_LIFE_PAUSE;
-    fiber->until_ns = now_ns + delay;
 }
 
 /* The fiber has been made: hold it to the budget of its tier, if the manifest declares one. */
 static void begin_budget(nx_l0_fiber *fiber, uint64_t now_ns)
 {
-    const nx_bkdl_policy *policy = policy_of(fiber);
+    const nx_bkdl_policy *policy = nx_l0_policy(fiber);
+    int32_t pidfd = nx_l0_now(fiber)->fiber;
 
-    if (policy->budget_ns == 0 || fiber->budget.event >= 0 || fiber->shared->pidfd < 0) {
+    fiber->tier = policy->tier;
+    fiber->demotions = 0;
+    if (policy->budget_ns == 0) {
+        fiber->budget.ratchet.tier = policy->tier;
+        fiber->budget.pid = fiber->node->serving ? nx_l0_pid_of(pidfd) : 0;
         return;
     }
-    long result = nx_l0_budget_open(&fiber->budget, fiber->shared->pidfd, policy->pledge, now_ns);
+    long result = nx_l0_become_prompt(fiber->node);
+    if (result < 0) {
+        nx_l0_notice(fiber, "budgets are best effort: the supervisor was refused SCHED_FIFO",
+                     result);
+    }
+    result = nx_l0_budget_open(&fiber->budget, pidfd, policy->pledge, now_ns);
     if (result < 0) {
         nx_l0_notice(fiber, "its budget is not held: perf was refused", result);
         return;
@@ -162,77 +230,155 @@ static void begin_budget(nx_l0_fiber *fiber, uint64_t now_ns)
     }
 }
 
-static void hold_budget(nx_l0_fiber *fiber, uint64_t now_ns)
+static void come_alive(nx_l0_fiber *fiber, uint64_t now_ns)
+{
+    fiber->state = NX_FIBER_ALIVE;
+    if ((nx_l0_policy(fiber)->flags & NX_POLICY_STANDBY) != 0) {
+        /* This life needs its place no more: the next one may be made. */
+        nx_l0_advance(&fiber->shared->made);
+    }
+    begin_budget(fiber, now_ns);
+    if (fiber->slot == NX_NODE_OBSERVER) {
+        nx_l0_watch(fiber->node);
+    }
+    (void)nx_l0_event(fiber->node, fiber,
+                      &(nx_stl_event){.kind = NX_STL_FIBER_SPAWN,
+                                      .entity = fiber->image,
+                                      .data = {fiber->lives, fiber->warm ? fiber->floor : 0,
+                                               (uint64_t)fiber->budget.pid}});
+    nx_l0_publish(fiber);
+    nx_l0_answer_start(fiber, NULL);
+}
+
+void nx_l0_life_demote(nx_l0_fiber *fiber, uint32_t before)
 {
     static const char *const tiers[] = {"void", "gravity", "matter", "photon"};
+    long result = nx_l0_budget_schedule(&fiber->budget);
 
-    if (nx_l0_budget_look(&fiber->budget, now_ns) == NX_RATCHET_DEMOTE) {
-        long result = nx_l0_budget_schedule(&fiber->budget);
-        NX_L0_SAY("nexus-l0: ", name_of(fiber), ": three overruns, now ",
-                  tiers[fiber->budget.ratchet.tier], "\n");
-        if (result < 0) {
-            nx_l0_notice(fiber, "the lower tier's scheduling was refused", result);
-        }
+    fiber->tier = fiber->budget.ratchet.tier;
+    fiber->demotions++;
+    (void)nx_l0_event(
+        fiber->node, fiber,
+        &(nx_stl_event){.kind = NX_STL_TIER_DEMOTION, .entity = fiber->tier, .data = {before}});
+    if (result < 0) {
+        nx_l0_notice(fiber, "the lower tier's scheduling was refused", result);
     }
+    if (!fiber->node->serving) {
+        NX_L0_SAY("nexus-l0: ", nx_l0_name(fiber), ": three overruns, now ", tiers[fiber->tier],
+                  "\n");
+    }
+}
+
+static void hold_budget(nx_l0_fiber *fiber, uint64_t now_ns)
+{
+    uint32_t before = fiber->budget.ratchet.tier;
+    uint32_t strikes = fiber->budget.ratchet.strikes;
+    uint64_t budget = fiber->budget.ratchet.budget_ns;
+    nx_ratchet_result result = nx_l0_budget_look(&fiber->budget, now_ns);
+
+    if (result == NX_RATCHET_NONE) {
+        return;
+    }
+    fiber->overruns++;
+    if (result == NX_RATCHET_DEMOTE) {
+        /* First what holds the others' time, then the record of it. */
+        nx_l0_life_demote(fiber, before);
+    }
+    (void)nx_l0_event(fiber->node, fiber,
+                      &(nx_stl_event){.kind = NX_STL_BUDGET_STRIKE,
+                                      .entity = before,
+                                      .data = {fiber->budget.cpu_ns, budget, strikes + 1}});
+    nx_l0_publish(fiber);
 }
 
 void nx_l0_life_heard(nx_l0_fiber *fiber, uint64_t now_ns)
 {
-    uint64_t count;
+    nx_l0_place *place = nx_l0_now(fiber);
 
-    (void)nx_sys(__NR_read, fiber->ready, &count, sizeof count);
-    if (fiber->state != NX_LIFE_ON) {
-        return;
+    /* Both pair with the releases of the warden. A short life may have done both. */
+    if (fiber->state == NX_FIBER_STARTING &&
+        __atomic_load_n(&place->report.stage, __ATOMIC_ACQUIRE) == NX_STAGE_RUNNING) {
+        come_alive(fiber, now_ns);
     }
-    /* Pairs with the release in keep_house. */
-    if (__atomic_load_n(&fiber->shared->ended, __ATOMIC_ACQUIRE) != 0) {
-        end_life(fiber, fiber->shared->status, now_ns);
-    } else {
-        begin_budget(fiber, now_ns);
+    if (nx_l0_is_alive(fiber) && __atomic_load_n(&place->ended, __ATOMIC_ACQUIRE) != 0) {
+        end_life(fiber, place->status, now_ns);
+    }
+}
+
+/* The template that was dismissed is gone: what had to wait for that. */
+static void end_template(nx_l0_fiber *fiber, uint64_t now_ns)
+{
+    fiber->ending = false;
+    nx_l0_clear_place(fiber, 0);
+    nx_l0_clear_place(fiber, 1);
+    if (fiber->forgotten) {
+        nx_l0_fiber_free(fiber);
+    } else if (fiber->wanted) {
+        nx_l0_life_want(fiber, now_ns);
     }
 }
 
 bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t now_ns)
 {
-    nx_l0_shared *shared = fiber->shared;
-    unsigned slot = shared->request & 1;
-    bool on = fiber->state == NX_LIFE_ON;
+    unsigned index = fiber->shared->request & 1;
+    nx_l0_place *place = &fiber->shared->lives[index];
+    nx_l0_place *next = &fiber->shared->lives[index ^ 1];
+    bool on = nx_l0_is_alive(fiber);
 
     if (pid == fiber->template) {
         /* Without its warden a life cannot begin; one that is on goes on, and the warden that was
          * to be the next is of no use without the template's counters. */
         fiber->template = 0;
-        if (shared->wardens[slot ^ 1].pid > 0) {
-            (void)nx_sys(__NR_kill, shared->wardens[slot ^ 1].pid, SIGKILL_);
+        if (next->warden > 0) {
+            (void)nx_sys(__NR_kill, next->warden, SIGKILL_);
         }
-        if (on && shared->wardens[slot].pid <= 0) {
+        if (fiber->ending) {
+            end_template(fiber, now_ns);
+        } else if (on && place->warden <= 0) {
             end_life(fiber, status, now_ns);
         }
         return true;
     }
-    if (pid == shared->wardens[slot ^ 1].pid) {
+    if (next->warden > 0 && pid == next->warden) {
         /* The next life's warden is gone before its time: the template must begin anew. */
-        forget_warden(fiber, slot ^ 1);
+        nx_l0_clear_place(fiber, index ^ 1);
         if (fiber->template > 0) {
             (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
         }
         return true;
     }
-    if (pid != shared->wardens[slot].pid) {
+    if (place->warden <= 0 || pid != place->warden) {
         return false;
     }
     if (on) {
         /* A warden that spoke has the fiber's own status. */
-        bool spoke = __atomic_load_n(&shared->ended, __ATOMIC_ACQUIRE) != 0;
-        end_life(fiber, spoke ? shared->status : status, now_ns);
+        bool spoke = __atomic_load_n(&place->ended, __ATOMIC_ACQUIRE) != 0;
+        nx_l0_life_heard(fiber, now_ns);
+        if (!spoke && nx_l0_is_alive(fiber)) {
+            end_life(fiber, status, now_ns);
+        }
     }
     return true;
 }
 
 void nx_l0_life_signal(const nx_l0_fiber *fiber, uint32_t signal)
 {
-    if (fiber->state == NX_LIFE_ON && fiber->shared->pidfd >= 0) {
-        (void)nx_sys(__NR_pidfd_send_signal, fiber->shared->pidfd, signal, NULL, 0);
+    if (nx_l0_is_alive(fiber) && nx_l0_now(fiber)->fiber >= 0) {
+        (void)nx_sys(__NR_pidfd_send_signal, nx_l0_now(fiber)->fiber, signal, NULL, 0);
+    }
+}
+
+void nx_l0_life_kill(nx_l0_fiber *fiber, uint32_t cause)
+{
+    int32_t warden = nx_l0_now(fiber)->warden;
+
+    if (fiber->cause == 0) {
+        fiber->cause = cause;
+    }
+    if (warden > 0) {
+        (void)nx_sys(__NR_kill, warden, SIGKILL_);
+    } else if (fiber->template > 0) {
+        (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
     }
 }
 
@@ -243,22 +389,21 @@ void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm)
     }
     fiber->stopping = true;
     if (firm && fiber->until_ns == NX_L0_FOREVER) {
-        fiber->until_ns = now_ns + (uint64_t)policy_of(fiber)->grace_ms * MS;
+        fiber->until_ns = now_ns + (uint64_t)nx_l0_policy(fiber)->grace_ms * NX_L0_MS;
     }
-    if (fiber->state == NX_LIFE_PAUSE) {
-        fiber->state = NX_LIFE_OVER;
+    if (fiber->state == NX_FIBER_PAUSE || fiber->state == NX_FIBER_HELD) {
+        rest(fiber, NX_FIBER_OVER);
     }
 }
 
 void nx_l0_life_step(nx_l0_fiber *fiber, uint64_t now_ns)
 {
-    if (fiber->state == NX_LIFE_PAUSE && now_ns >= fiber->until_ns) {
-        nx_l0_life_begin(fiber);
-    } else if (fiber->state == NX_LIFE_ON) {
+    if (fiber->state == NX_FIBER_PAUSE && now_ns >= fiber->until_ns) {
+        nx_l0_life_begin(fiber, now_ns);
+    } else if (nx_l0_is_alive(fiber)) {
         hold_budget(fiber, now_ns);
-        int32_t warden = fiber->shared->wardens[fiber->shared->request & 1].pid;
-        if (fiber->stopping && now_ns >= fiber->until_ns && warden > 0) {
-            (void)nx_sys(__NR_kill, warden, SIGKILL_);
+        if (fiber->stopping && now_ns >= fiber->until_ns) {
+            nx_l0_life_kill(fiber, 0);
             fiber->until_ns = NX_L0_FOREVER;
         }
     }
@@ -268,10 +413,10 @@ uint64_t nx_l0_life_next(const nx_l0_fiber *fiber, uint64_t now_ns)
 {
     uint64_t look = NX_L0_FOREVER;
 
-    if (fiber->state == NX_LIFE_PAUSE) {
+    if (fiber->state == NX_FIBER_PAUSE) {
         return fiber->until_ns;
     }
-    if (fiber->state == NX_LIFE_ON) {
+    if (nx_l0_is_alive(fiber)) {
         look = nx_l0_budget_next(&fiber->budget, now_ns);
         if (fiber->stopping && fiber->until_ns < look) {
             look = fiber->until_ns;

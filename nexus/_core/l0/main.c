@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Words, the plan, the tables for execve; then supervision. */
+/* Words and descriptors in; then supervision, of one fiber or of a node. */
 #include "nx_l0.h"
 
 #include "nx_blake3.h"
@@ -10,9 +10,9 @@
 #include <string.h>
 
 #define PROT_READ_WRITE 3
+#define MS              1000000u
 
-static const char *arguments[NX_L0_STRINGS_MAX + 1];
-static const char *environment[NX_L0_STRINGS_MAX + 1];
+static nx_l0_node node;
 
 static int fail(const char *what)
 {
@@ -38,57 +38,187 @@ static int parse_descriptor(const char *word)
     return number;
 }
 
-static const char **make_table(const nx_bkdl_section *strings, const char **table)
+/* An inherited descriptor as one of our own, which are above all that a fiber can have. */
+static int32_t take(int descriptor)
 {
-    const char *at = (const char *)strings->data;
-
-    for (uint32_t i = 0; i < strings->count; i++) {
-        table[i] = at;
-        at += strlen(at) + 1;
-    }
-    table[strings->count] = NULL;
-    return table;
+    return (int32_t)nx_sys(__NR_fcntl, descriptor, F_DUPFD_CLOEXEC, NX_L0_FIRST);
 }
 
-static int run(int descriptor)
+/* Fills the numbers below our own, so that the kernel gives us none of them. */
+static void reserve(int descriptor)
 {
-    nx_l0_fiber fiber = {0};
-    long size = nx_sys(__NR_lseek, descriptor, 0, 2 /* SEEK_END */);
+    while (nx_sys(__NR_fcntl, descriptor, F_DUPFD_CLOEXEC, 3) < (long)NX_L0_FIRST) {
+    }
+}
 
-    if (size <= 0) {
-        return fail("the plan cannot be read");
+/* Everything that one fiber and a node have in common; NULL or what failed. */
+static const char *prepare(void)
+{
+    for (unsigned i = 0; i < NX_L0_CLIENTS; i++) {
+        node.clients[i] = -1;
     }
-    /* Private: the filter's gate is written into our copy. */
-    long plan =
-        nx_sys(__NR_mmap, NULL, size, PROT_READ_WRITE, MAP_PRIVATE | MAP_POPULATE, descriptor, 0);
-    long shared = nx_sys(__NR_mmap, NULL, sizeof(nx_l0_shared), PROT_READ_WRITE,
-                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (plan < 0 || shared < 0) {
-        return fail("no memory for the plan");
+    node.listen = node.observer_end = node.observer_descriptor = node.beb_descriptor = -1;
+    node.sched[0] = node.sched[1] = -1;
+    node.tick_ns = NX_L0_FOREVER;
+    node.lifeline = (int32_t)nx_sys(__NR_pidfd_open, nx_sys0(__NR_getpid), 0);
+    node.ready = (int32_t)nx_sys(__NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK);
+    if (node.lifeline < 0 || node.ready < 0) {
+        return "this kernel has no pidfd or no eventfd";
     }
-    if (nx_plan_parse((const uint8_t *)plan, (size_t)size, &fiber.plan) != NX_OK) {
-        return fail("the plan is not sound");
+    nx_blake3_select(nx_simd_detect());
+    nx_correlator_init(&node.correlator, NX_CORRELATOR_FIBERS, NX_CORRELATOR_WINDOW_NS);
+    if (nx_l0_table_init(&node) < 0) {
+        return "no memory for the SysTable";
     }
-    fiber.shared = (nx_l0_shared *)shared;
-    fiber.arguments = make_table(&fiber.plan.manifest.sections[NX_BKDL_ARGUMENTS], arguments);
-    fiber.environment = make_table(&fiber.plan.manifest.sections[NX_BKDL_ENVIRONMENT], environment);
-    fiber.lifeline = (int32_t)nx_sys(__NR_pidfd_open, nx_sys0(__NR_getpid), 0);
-    fiber.ready = (int32_t)nx_sys(__NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK);
-    if (fiber.lifeline < 0 || fiber.ready < 0) {
-        return fail("this kernel has no pidfd or no eventfd");
-    }
-    (void)nx_sys(__NR_close_range, 3, UINT32_MAX, 4 /* CLOSE_RANGE_CLOEXEC */);
     /* Whoever loses its parent below us becomes our child, and is found at the end. */
     (void)nx_sys(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    nx_blake3_select(nx_simd_detect());
-    return nx_l0_supervise(&fiber);
+    return NULL;
+}
+
+/* The descriptors that a plan names by the numbers that we inherited them with. */
+static bool take_named(nx_l0_fiber *fiber, const nx_plan *plan)
+{
+    uint32_t wanted[NX_HANDLES_MAX + 1];
+    uint32_t count = 0;
+
+    if (plan->image->descriptor >= 0) {
+        wanted[count++] = (uint32_t)plan->image->descriptor;
+    }
+    for (uint32_t i = 0; i < plan->handle_count; i++) {
+        if (plan->handles[i].what <= NX_HANDLE_INDEX_MAX) {
+            wanted[count++] = plan->handles[i].what;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (wanted[i] == 0 || wanted[i] > NX_HANDLE_INDEX_MAX) {
+            return false;
+        }
+        if (fiber->descriptors[wanted[i]] < 0) {
+            fiber->descriptors[wanted[i]] = take((int)wanted[i]);
+        }
+        if (fiber->descriptors[wanted[i]] < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One fiber: what it needs beside its plan has been inherited, under the very numbers. */
+static int run(int descriptor)
+{
+    nx_l0_fiber *fiber = &node.fibers[0];
+    nx_plan plan;
+
+    fiber->node = &node;
+    for (unsigned i = 0; i < NX_L0_DESCRIPTORS_MAX; i++) {
+        fiber->descriptors[i] = -1;
+    }
+    fiber->descriptor_count = NX_L0_DESCRIPTORS_MAX;
+    fiber->descriptors[0] = take(descriptor);
+    long size = nx_sys(__NR_lseek, descriptor, 0, 2 /* SEEK_END */);
+    if (fiber->descriptors[0] < 0 || size <= 0) {
+        return fail("the plan cannot be read");
+    }
+    long bytes = nx_sys(__NR_mmap, NULL, size, 1 /* PROT_READ */, MAP_PRIVATE, descriptor, 0);
+    if (bytes < 0) {
+        return fail("no memory for the plan");
+    }
+    int result = nx_plan_parse((const uint8_t *)bytes, (size_t)size, &plan);
+    if (result != NX_OK || !take_named(fiber, &plan)) {
+        return fail("the plan is not sound");
+    }
+    (void)nx_sys(__NR_munmap, bytes, size);
+    reserve(fiber->descriptors[0]);
+    const char *problem = prepare();
+    if (problem != NULL) {
+        return fail(problem);
+    }
+    if (nx_l0_fiber_init(fiber, 0) < 0) {
+        return fail("the plan is not sound, or not sealed");
+    }
+    fiber->generation = 1;
+    return nx_l0_supervise(&node);
+}
+
+/* The error buffer in our memory; what is appended is written through. */
+static const char *open_beb(int descriptor)
+{
+    nx_beb_scan found;
+    long bytes =
+        nx_sys(__NR_mmap, NULL, NX_BEB_BYTES, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    node.beb_descriptor = take(descriptor);
+    if (bytes < 0 || node.beb_descriptor < 0) {
+        return "the error buffer cannot be opened";
+    }
+    nx_beb_buffer *buffer = (nx_beb_buffer *)bytes;
+    if (nx_sys(__NR_pread64, node.beb_descriptor, buffer, NX_BEB_BYTES, 0) < 0 ||
+        nx_beb_attach(buffer, nx_l0_clock(1), &found, &node.beb) != NX_OK) {
+        return "the error buffer is of another version";
+    }
+    if (nx_sys(__NR_pwrite64, node.beb_descriptor, buffer, NX_BEB_BYTES, 0) != NX_BEB_BYTES) {
+        return "the error buffer cannot be written";
+    }
+    return NULL;
+}
+
+static int serve(const int *words)
+{
+    for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
+        nx_l0_fiber *fiber = &node.fibers[i];
+        fiber->node = &node;
+        fiber->slot = i;
+        fiber->budget.event = fiber->checkpoint_descriptor = -1;
+        fiber->page_descriptors[0] = fiber->page_descriptors[1] = -1;
+        for (unsigned k = 0; k < 3; k++) {
+            fiber->cspace.copies[k] = NULL;
+        }
+    }
+    int32_t control = take(words[0]);
+    if (control < 0) {
+        return fail("the control connection is not open");
+    }
+    reserve(control);
+    const char *problem = prepare();
+    if (problem == NULL && words[2] >= 0) {
+        problem = open_beb(words[2]);
+    }
+    if (problem != NULL) {
+        return fail(problem);
+    }
+    node.serving = true;
+    node.clients[0] = control;
+    if (words[1] >= 0) {
+        node.listen = take(words[1]);
+    }
+    node.table->head.generation = node.beb.generation;
+    (void)nx_l0_event(&node, NULL,
+                      &(nx_stl_event){.kind = NX_STL_SYSTEM_BOOT,
+                                      .entity = node.beb.generation,
+                                      .data = {(uint64_t)nx_sys0(__NR_getpid)}});
+    (void)nx_l0_event(&node, NULL,
+                      &(nx_stl_event){.kind = NX_STL_CHECKPOINT_REGION_INIT,
+                                      .entity = NX_NODE_OBSERVER,
+                                      .data = {(uint64_t)NX_NODE_OBSERVER * NX_CHECKPOINT_SLOT}});
+    return nx_l0_supervise(&node);
 }
 
 int nx_l0_main(int count, const char *const *words)
 {
-    if (count != 3 || strcmp(words[1], "run") != 0) {
-        return fail("usage: nexus-l0 run PLAN-DESCRIPTOR");
+    int descriptors[3] = {-1, -1, -1};
+
+    if (count == 3 && strcmp(words[1], "run") == 0) {
+        int descriptor = parse_descriptor(words[2]);
+        return descriptor < 0 ? fail("the plan's descriptor is not a number") : run(descriptor);
     }
-    int descriptor = parse_descriptor(words[2]);
-    return descriptor < 0 ? fail("the plan's descriptor is not a number") : run(descriptor);
+    if (count < 3 || count > 5 || strcmp(words[1], "serve") != 0) {
+        return fail("usage: nexus-l0 run PLAN | serve CONTROL [LISTEN [BEB]], all descriptors");
+    }
+    for (int i = 0; i + 2 < count; i++) {
+        descriptors[i] = parse_descriptor(words[i + 2]);
+        if (descriptors[i] < 0 && (i == 0 || strcmp(words[i + 2], "-") != 0)) {
+            return fail("a descriptor is not a number");
+        }
+    }
+    return serve(descriptors);
 }

@@ -279,7 +279,7 @@ static long open_life_source(const nx_l0_fiber *fiber, const nx_bkdl_mount *moun
 
 static bool build_life(nx_l0_fiber *fiber, uint32_t count)
 {
-    bool own_proc = (nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces & CLONE_NEWPID) != 0;
+    bool own_proc = (nx_l0_policy(fiber)->namespaces & CLONE_NEWPID) != 0;
 
     for (uint32_t i = 0; i < count; i++) {
         const nx_bkdl_mount *mount = mount_at(fiber, i);

@@ -98,7 +98,7 @@ long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber,
 
 bool nx_l0_tie(nx_l0_fiber *fiber)
 {
-    struct pollfd gone = {.fd = fiber->lifeline, .events = POLLIN};
+    struct pollfd gone = {.fd = fiber->node->lifeline, .events = POLLIN};
     uint64_t no_wait[2] = {0, 0};
 
     nx_l0_enter(fiber, NX_STAGE_LIFELINE, 0);
@@ -132,14 +132,14 @@ static void tell_l0(const nx_l0_fiber *fiber)
 {
     uint64_t one = 1;
 
-    (void)nx_sys(__NR_write, fiber->ready, &one, sizeof one);
+    (void)nx_sys(__NR_write, fiber->node->ready, &one, sizeof one);
 }
 
 /*
  * Process 1 of a life: waits for the fiber, reaping whoever else ends; then ends everything that is
  * left and tells L0, which need not wait until the kernel has taken the namespaces apart.
  */
-static void keep_house(nx_l0_fiber *fiber, long pid)
+static void keep_house(nx_l0_fiber *fiber, nx_l0_place *place, long pid)
 {
     int32_t status = 0;
     long ended;
@@ -155,20 +155,39 @@ static void keep_house(nx_l0_fiber *fiber, long pid)
     } else {
         nx_l0_sweep();
     }
-    fiber->shared->status = status;
+    place->status = status;
     /* Pairs with the acquire in nx_l0_life_heard. */
-    __atomic_store_n(&fiber->shared->ended, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&place->ended, 1, __ATOMIC_RELEASE);
     tell_l0(fiber);
 }
 
-/* The fiber's own clone; when it returns the image runs or the start has failed. */
-static long clone_fiber(nx_l0_fiber *fiber)
+/* The image: a sealed memfd, or the program as the fiber's own tree has it, which L0 closes. */
+static bool open_image(nx_l0_fiber *fiber, nx_l0_place *place)
 {
+    int32_t index = fiber->plan.image->descriptor;
+    const nx_bkdl_section *program = &fiber->plan.manifest.sections[NX_BKDL_PROGRAM];
+
+    if (index >= 0) {
+        place->image = fiber->descriptors[index];
+        return true;
+    }
+    nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
+    place->image = (int32_t)nx_sys(__NR_openat, AT_FDCWD, program->data, O_PATH | O_CLOEXEC);
+    return nx_l0_ok(fiber, place->image);
+}
+
+/* The fiber's own clone; when it returns the image runs or the start has failed. */
+static long clone_fiber(nx_l0_fiber *fiber, nx_l0_place *place)
+{
+    if (!open_image(fiber, place)) {
+        return -1;
+    }
     nx_l0_enter(fiber, NX_STAGE_FIBER_CLONE, 0);
-    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, nx_l0_become_fiber, fiber,
-                           fiber_stack, &fiber->shared->pidfd, NULL);
-    if (nx_l0_ok(fiber, pid) && fiber->shared->error == 0) {
-        nx_l0_enter(fiber, NX_STAGE_RUNNING, 0);
+    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_FILES, nx_l0_become_fiber,
+                           fiber, fiber_stack, &place->fiber, NULL);
+    if (nx_l0_ok(fiber, pid) && place->report.error == 0) {
+        /* Pairs with the acquire in nx_l0_life_heard. */
+        __atomic_store_n(&place->report.stage, NX_STAGE_RUNNING, __ATOMIC_RELEASE);
         tell_l0(fiber);
     }
     if (fiber->gate != 0) {
@@ -180,40 +199,46 @@ static long clone_fiber(nx_l0_fiber *fiber)
     return pid;
 }
 
-/* Waits until a counter has reached a number. */
-static void wait_for(uint32_t *counter, uint32_t number)
+void nx_l0_await(const uint32_t *counter, uint32_t number)
 {
     uint32_t now;
 
-    /* Pairs with the release in advance. */
+    /* Pairs with the release in nx_l0_advance. */
     while ((int32_t)((now = __atomic_load_n(counter, __ATOMIC_ACQUIRE)) - number) < 0) {
         (void)nx_sys(__NR_futex, counter, FUTEX_WAIT, now, NULL, NULL, 0);
     }
 }
 
-static void advance(uint32_t *counter)
+void nx_l0_advance(uint32_t *counter)
 {
     __atomic_add_fetch(counter, 1, __ATOMIC_RELEASE);
     (void)nx_sys(__NR_futex, counter, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* Process 1 of a life's pid namespace, cloned from the template as its sibling. */
+/*
+ * Process 1 of a life's pid namespace, cloned from the template as its sibling. The fiber waits for
+ * L0 to ask for this life: narrowed, before execve; a standby behind it, at its life page.
+ */
 static void warden(nx_l0_fiber *fiber)
 {
-    uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
+    const nx_bkdl_policy *policy = nx_l0_policy(fiber);
+    nx_l0_place *place = &fiber->shared->lives[fiber->life & 1];
+    bool standby = (policy->flags & NX_POLICY_STANDBY) != 0;
 
+    fiber->report = &place->report;
     if (!nx_l0_tie(fiber) ||
-        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
+        ((policy->namespaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
-    if ((spaces & CLONE_NEWPID) == 0) {
+    if ((policy->namespaces & CLONE_NEWPID) == 0) {
         (void)nx_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0, 0);
     }
-    wait_for(&fiber->shared->request, fiber->life);
-    long pid = clone_fiber(fiber);
-    advance(&fiber->shared->made);
+    long pid = clone_fiber(fiber, place);
+    if (!standby) {
+        nx_l0_advance(&fiber->shared->made);
+    }
     if (pid >= 0) {
-        keep_house(fiber, pid);
+        keep_house(fiber, place, pid);
     }
     nx_l0_exit(0);
 }
@@ -225,36 +250,58 @@ static void warden(nx_l0_fiber *fiber)
  */
 static void serve_lives(nx_l0_fiber *fiber)
 {
-    const nx_bkdl_policy *policy = nx_bkdl_policy_of(&fiber->plan.manifest);
+    const nx_bkdl_policy *policy = nx_l0_policy(fiber);
     uint64_t spaces = policy->namespaces;
     uint64_t own =
         (spaces & NX_LIFE_SPACES) | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_PIDFD | CLONE_FILES;
     nx_l0_shared *shared = fiber->shared;
 
+    fiber->report = &shared->template;
     if (!nx_l0_tie(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
         ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
-        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE))) {
+        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE)) ||
+        !nx_l0_bound_privileges(fiber)) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     do {
-        unsigned slot = ++fiber->life & 1;
-        if (!nx_l0_ok(fiber,
-                      nx_l0_clone(own, warden, fiber, warden_stack, &shared->wardens[slot].pidfd,
-                                  &shared->wardens[slot].pid))) {
+        nx_l0_place *place = &shared->lives[++fiber->life & 1];
+        if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, &place->warden_pidfd,
+                                         &place->warden))) {
             nx_l0_exit(NX_L0_EXIT_FAILED);
         }
-        wait_for(&shared->made, fiber->life);
-    } while (policy->restart != NX_RESTART_NEVER);
+        nx_l0_await(&shared->made, fiber->life);
+    } while (fiber->hold || policy->restart != NX_RESTART_NEVER);
     /* The namespaces of the only life are its own now. */
     nx_l0_exit(0);
+}
+
+void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index)
+{
+    nx_l0_place *place = &fiber->shared->lives[index];
+
+    nx_l0_close(&place->fiber);
+    if (fiber->plan.image != NULL && fiber->plan.image->descriptor < 0) {
+        nx_l0_close(&place->image);
+    }
+    if (place->warden > 0) {
+        nx_l0_close(&place->warden_pidfd);
+    }
+    *place = (nx_l0_place){.fiber = -1, .image = -1, .warden_pidfd = -1};
+    if (fiber->pages[index] != NULL) {
+        *fiber->pages[index] = (nx_node_life){0};
+    }
 }
 
 /* The first life makes the template. */
 static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
 {
     uint64_t flags = (spaces & ~NX_LIFE_SPACES) | (spaces & CLONE_NEWNS) | CLONE_FILES;
+    nx_l0_shared *shared = fiber->shared;
 
-    fiber->shared->request = fiber->shared->made = fiber->shared->mapped = 0;
+    shared->request = shared->made = shared->mapped = 0;
+    shared->template = (nx_l0_report){0};
+    nx_l0_clear_place(fiber, 0);
+    nx_l0_clear_place(fiber, 1);
     nx_l0_note_ids();
     long pid = nx_l0_clone(flags, serve_lives, fiber, template_stack, NULL, NULL);
     if (!nx_l0_ok(fiber, pid)) {
@@ -268,22 +315,35 @@ static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
     return true;
 }
 
+/* Tells a life that waits at its page, and one that will look at it, what it is. */
+static void open_page(nx_l0_fiber *fiber)
+{
+    nx_node_life *page = fiber->pages[fiber->shared->request & 1];
+
+    if (page != NULL) {
+        page->image = fiber->image;
+        page->time_ns = fiber->began_ns;
+        page->own_epoch = fiber->cspace.epoch;
+        page->epoch = fiber->warm_epoch;
+        page->floor = fiber->warm ? fiber->floor : 0;
+        /* Pairs with the acquire of the fiber. */
+        __atomic_store_n(&page->life, fiber->lives, __ATOMIC_RELEASE);
+        (void)nx_sys(__NR_futex, &page->life, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+    }
+}
+
+bool nx_l0_prepare_fiber(nx_l0_fiber *fiber)
+{
+    nx_l0_enter(fiber, NX_STAGE_CLONE, 0);
+    return fiber->template != 0 || make_template(fiber, nx_l0_policy(fiber)->namespaces);
+}
+
 bool nx_l0_start_fiber(nx_l0_fiber *fiber)
 {
-    uint64_t spaces = nx_bkdl_policy_of(&fiber->plan.manifest)->namespaces;
-    nx_l0_shared *shared = fiber->shared;
-
-    shared->ended = 0;
-    shared->pidfd = -1;
-    fiber->starts++;
-    if (fiber->template == 0) {
-        shared->error = 0;
-        nx_l0_enter(fiber, NX_STAGE_CLONE, 0);
-        if (!make_template(fiber, spaces)) {
-            return false;
-        }
+    if (!nx_l0_prepare_fiber(fiber)) {
+        return false;
     }
-    advance(&shared->request);
-    /* A warden that failed while it waited has left its error. */
-    return shared->error == 0;
+    nx_l0_advance(&fiber->shared->request);
+    open_page(fiber);
+    return true;
 }

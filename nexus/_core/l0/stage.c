@@ -18,6 +18,7 @@ static const char *const NAMES[] = {
     [NX_STAGE_LIMITS] = "limits",
     [NX_STAGE_PRIVILEGES] = "privileges",
     [NX_STAGE_LANDLOCK] = "landlock",
+    [NX_STAGE_HANDLES] = "handles",
     [NX_STAGE_FILTER] = "filter",
     [NX_STAGE_EXECUTE] = "execute",
     [NX_STAGE_RUNNING] = "running",

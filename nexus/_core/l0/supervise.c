@@ -24,11 +24,21 @@
 #define RESET_ON_FORK       0x40000000
 #define SUPERVISOR_PRIORITY 50
 
-static uint64_t read_clock(void)
+/* What the loop waits for, in this order. */
+enum {
+    POLL_SIGNALS = 0,
+    POLL_READY = 1,
+    POLL_LISTEN = 2,
+    POLL_CLIENTS = 3,
+    POLL_BUDGETS = POLL_CLIENTS + NX_L0_CLIENTS,
+    POLL_COUNT = POLL_BUDGETS + NX_NODE_FIBERS,
+};
+
+uint64_t nx_l0_clock(int clock)
 {
     int64_t time[2] = {0, 0};
 
-    (void)nx_sys(__NR_clock_gettime, CLOCK_MONO, time);
+    (void)nx_sys(__NR_clock_gettime, clock, time);
     return (uint64_t)time[0] * NS + (uint64_t)time[1];
 }
 
@@ -36,26 +46,32 @@ static uint64_t read_clock(void)
  * A signal sent to L0 by a process goes on to the fiber; one that the terminal made has reached
  * the fiber already, which is in the same foreground group. Either way, being asked to end ends
  * the restarts. A program at a terminal may answer Ctrl-C and go on; one that was asked by a
- * process has its grace and no more.
+ * process has its grace and no more. A node's fibers hear of nothing but the node's end.
  */
-static void take_signal(nx_l0_fiber *fiber, const struct signalfd_siginfo *info, uint64_t now_ns)
+static void take_signal(nx_l0_node *node, const struct signalfd_siginfo *info, uint64_t now_ns)
 {
     bool sent = info->ssi_code == SI_USER_ || info->ssi_code == SI_QUEUE_;
     uint32_t signal = info->ssi_signo;
+    bool ends = signal == SIGTERM_ || signal == SIGINT_ || signal == SIGHUP_ || signal == SIGQUIT_;
+    nx_l0_fiber *fiber = &node->fibers[0];
 
     if (signal == SIGTSTP_) {
         (void)nx_sys(__NR_kill, nx_sys0(__NR_getpid), SIGSTOP_);
+    } else if (node->serving) {
+        if (ends) {
+            nx_l0_shut_down(node, now_ns);
+        }
     } else if (signal != SIGCHLD_ && signal <= FORWARD_LIMIT) {
         if (sent) {
             nx_l0_life_signal(fiber, signal);
         }
-        if (signal == SIGTERM_ || signal == SIGINT_ || signal == SIGHUP_ || signal == SIGQUIT_) {
+        if (ends) {
             nx_l0_life_stop(fiber, now_ns, sent);
         }
     }
 }
 
-static void reap(nx_l0_fiber *fiber)
+static void reap(nx_l0_node *node)
 {
     int32_t status = 0;
 
@@ -65,49 +81,136 @@ static void reap(nx_l0_fiber *fiber)
             return;
         }
         /* Anyone else is a warden whose life was over before, or lost its parent below us. */
-        (void)nx_l0_life_reaped(fiber, (int32_t)pid, status, read_clock());
+        uint64_t now = nx_l0_clock(CLOCK_MONO);
+        for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
+            if (node->fibers[i].shared != NULL &&
+                nx_l0_life_reaped(&node->fibers[i], (int32_t)pid, status, now)) {
+                break;
+            }
+        }
     }
 }
 
-static void wait_once(nx_l0_fiber *fiber, int32_t signals)
+/* Fills the poll set; the time of the next thing that comes by itself. */
+static uint64_t prepare(nx_l0_node *node, struct pollfd *poll, uint64_t now_ns)
 {
-    uint64_t now = read_clock();
-    uint64_t until = nx_l0_life_next(fiber, now);
-    bool asleep = fiber->budget.event >= 0 && fiber->budget.asleep;
-    struct pollfd poll[3] = {{.fd = signals, .events = POLLIN},
-                             {.fd = fiber->ready, .events = POLLIN},
-                             {.fd = asleep ? fiber->budget.event : -1, .events = POLLIN}};
+    uint64_t until = node->tick_ns;
+
+    poll[POLL_READY] = (struct pollfd){.fd = node->ready, .events = POLLIN};
+    poll[POLL_LISTEN] = (struct pollfd){.fd = node->listen, .events = POLLIN};
+    for (uint32_t i = 0; i < NX_L0_CLIENTS; i++) {
+        poll[POLL_CLIENTS + i] = (struct pollfd){.fd = node->clients[i], .events = POLLIN};
+    }
+    for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
+        const nx_l0_fiber *fiber = &node->fibers[i];
+        bool asleep = fiber->budget.event >= 0 && fiber->budget.asleep && nx_l0_is_alive(fiber);
+        uint64_t next = fiber->bytes != NULL ? nx_l0_life_next(fiber, now_ns) : NX_L0_FOREVER;
+        poll[POLL_BUDGETS + i] =
+            (struct pollfd){.fd = asleep ? fiber->budget.event : -1, .events = POLLIN};
+        until = next < until ? next : until;
+    }
+    return until;
+}
+
+static void hear(nx_l0_node *node)
+{
+    uint64_t count;
+
+    (void)nx_sys(__NR_read, node->ready, &count, sizeof count);
+    for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
+        if (nx_l0_is_alive(&node->fibers[i])) {
+            nx_l0_life_heard(&node->fibers[i], nx_l0_clock(CLOCK_MONO));
+        }
+    }
+}
+
+static void wait_once(nx_l0_node *node, int32_t signals)
+{
+    struct pollfd poll[POLL_COUNT];
+    uint64_t now = nx_l0_clock(CLOCK_MONO);
+    uint64_t until = prepare(node, poll, now);
     uint64_t left = until > now ? until - now : 0;
     uint64_t pause[2] = {left / NS, left % NS};
     struct signalfd_siginfo info;
 
-    (void)nx_sys(__NR_ppoll, poll, 3, until == NX_L0_FOREVER ? NULL : pause, NULL, 8);
-    now = read_clock();
-    if ((poll[1].revents & POLLIN) != 0) {
-        nx_l0_life_heard(fiber, now);
+    poll[POLL_SIGNALS] = (struct pollfd){.fd = signals, .events = POLLIN};
+    (void)nx_sys(__NR_ppoll, poll, POLL_COUNT, until == NX_L0_FOREVER ? NULL : pause, NULL, 8);
+    now = nx_l0_clock(CLOCK_MONO);
+    node->table->head.wakeups++;
+    if ((poll[POLL_READY].revents & POLLIN) != 0) {
+        hear(node);
     }
-    while (nx_sys(__NR_read, signals, &info, sizeof info) == (long)sizeof info) {
-        take_signal(fiber, &info, now);
+    if ((poll[POLL_SIGNALS].revents & POLLIN) != 0) {
+        while (nx_sys(__NR_read, signals, &info, sizeof info) == (long)sizeof info) {
+            take_signal(node, &info, now);
+        }
+        reap(node);
     }
-    reap(fiber);
-    nx_l0_life_step(fiber, read_clock());
+    for (uint32_t i = 0; i < NX_L0_CLIENTS; i++) {
+        if (poll[POLL_CLIENTS + i].revents != 0 && nx_l0_serve_client(node, i, now) < 0) {
+            nx_l0_drop_client(node, i);
+            if (i == 0) {
+                nx_l0_shut_down(node, now);
+            }
+        }
+    }
+    if ((poll[POLL_LISTEN].revents & POLLIN) != 0) {
+        nx_l0_accept(node);
+    }
+    for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
+        if (node->fibers[i].bytes != NULL) {
+            nx_l0_life_step(&node->fibers[i], nx_l0_clock(CLOCK_MONO));
+        }
+    }
+    if (node->serving) {
+        nx_l0_observe(node, now);
+    }
 }
 
-/* Real time for the supervisor, not for its children: an overrun is found when it happens. */
-static void become_prompt(const nx_l0_fiber *fiber)
+static void stop_all(nx_l0_node *node, uint32_t from, uint32_t to, uint64_t now_ns)
 {
-    int32_t priority = SUPERVISOR_PRIORITY;
-    long result = nx_sys(__NR_sched_setscheduler, 0, SCHED_FIFO_ | RESET_ON_FORK, &priority);
-
-    if (result < 0) {
-        nx_l0_notice(fiber, "budgets are best effort: the supervisor was refused SCHED_FIFO",
-                     result);
+    for (uint32_t i = from; i < to; i++) {
+        if (node->fibers[i].bytes != NULL && !nx_l0_is_over(&node->fibers[i])) {
+            nx_l0_life_signal(&node->fibers[i], SIGTERM_);
+            nx_l0_life_stop(&node->fibers[i], now_ns, true);
+        }
+        node->fibers[i].wanted = false;
     }
-    /* Refused beyond RLIMIT_MEMLOCK; then a page of ours may have to be read again. */
-    (void)nx_sys(__NR_mlockall, 3);
 }
 
-int nx_l0_supervise(nx_l0_fiber *fiber)
+void nx_l0_shut_down(nx_l0_node *node, uint64_t now_ns)
+{
+    if (!node->stopping) {
+        node->stopping = true;
+        node->table->head.state = 2;
+        stop_all(node, 0, NX_NODE_OBSERVER, now_ns);
+    }
+}
+
+/* A node is over when all fibers are; L1 is asked last, so that it hears of all the others. */
+static bool is_over(nx_l0_node *node)
+{
+    if (!node->serving) {
+        return nx_l0_is_over(&node->fibers[0]);
+    }
+    if (!node->stopping) {
+        return false;
+    }
+    for (uint32_t i = 0; i < NX_NODE_OBSERVER; i++) {
+        if (node->fibers[i].bytes != NULL && !nx_l0_is_over(&node->fibers[i])) {
+            return false;
+        }
+    }
+    nx_l0_fiber *observer = &node->fibers[NX_NODE_OBSERVER];
+    if (node->table->head.state == 2) {
+        node->table->head.state = 3;
+        (void)nx_l0_event(node, NULL, &(nx_stl_event){.kind = NX_STL_SYSTEM_SHUTDOWN});
+        stop_all(node, NX_NODE_OBSERVER, NX_NODE_FIBERS, nx_l0_clock(CLOCK_MONO));
+    }
+    return observer->bytes == NULL || nx_l0_is_over(observer);
+}
+
+int nx_l0_supervise(nx_l0_node *node)
 {
     uint64_t all = ~(uint64_t)0;
 
@@ -116,12 +219,26 @@ int nx_l0_supervise(nx_l0_fiber *fiber)
     if (signals < 0) {
         return NX_L0_EXIT_FAILED;
     }
-    if (nx_bkdl_policy_of(&fiber->plan.manifest)->budget_ns != 0) {
-        become_prompt(fiber);
+    if (!node->serving) {
+        nx_l0_life_want(&node->fibers[0], nx_l0_clock(CLOCK_MONO));
     }
-    nx_l0_life_begin(fiber);
-    while (fiber->state != NX_LIFE_OVER) {
-        wait_once(fiber, (int32_t)signals);
+    while (!is_over(node)) {
+        wait_once(node, (int32_t)signals);
     }
-    return fiber->result;
+    nx_l0_answer_shutdown(node);
+    return node->serving ? 0 : node->fibers[0].status;
+}
+
+long nx_l0_become_prompt(nx_l0_node *node)
+{
+    int32_t priority = SUPERVISOR_PRIORITY;
+
+    if (node->prompt) {
+        return 0;
+    }
+    node->prompt = true;
+    long result = nx_sys(__NR_sched_setscheduler, 0, SCHED_FIFO_ | RESET_ON_FORK, &priority);
+    /* Refused beyond RLIMIT_MEMLOCK; then a page of ours may have to be read again. */
+    (void)nx_sys(__NR_mlockall, 3);
+    return result;
 }

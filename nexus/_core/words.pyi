@@ -1,0 +1,13 @@
+from typing import SupportsIndex
+
+from typing_extensions import Buffer
+
+def load(memory: Buffer, offset: SupportsIndex) -> int: ...
+def store(memory: Buffer, offset: SupportsIndex, value: SupportsIndex) -> None: ...
+def read_entry(memory: Buffer, offset: SupportsIndex, size: SupportsIndex) -> bytes: ...
+def sleep_on(
+    memory: Buffer,
+    offset: SupportsIndex,
+    expected: SupportsIndex,
+    timeout_ns: SupportsIndex | None,
+) -> bool: ...

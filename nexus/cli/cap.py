@@ -1,0 +1,114 @@
+"""`nexus cap`: the capabilities of a node's fibers."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from nexus.cli.grammar import UsageError
+from nexus.cli.node_client import NodeClient, connect
+from nexus.cli.output import Output
+from nexus.logic.control import FiberPlace
+from nexus.physics import siphash24
+from nexus.seams.supervisor import CapabilityWord, FiberEntry
+
+__all__ = ["run"]
+
+TYPES = ("null", "entity", "channel", "memory", "interrupt", "time", "entropy")
+RIGHTS = ("read", "write", "execute", "map", "delegate", "revoke", "copy", "spawn")
+# Under which the names of objects are hashed, docs/spec/bkdl.md.
+NAME_KEY = bytes(range(16))
+
+
+def _rights_text(mask: int) -> str:
+    return ",".join(word for bit, word in enumerate(RIGHTS) if mask >> bit & 1) or "none"
+
+
+def _rights(text: str) -> int:
+    mask = 0
+    for word in text.split(","):
+        if word not in RIGHTS:
+            raise UsageError(f"{word!r} is no right", hint=f"one of {', '.join(RIGHTS)}")
+        mask |= 1 << RIGHTS.index(word)
+    return mask
+
+
+def _object(text: str) -> tuple[int, int]:
+    kind, _, name = text.partition(":")
+    if kind not in TYPES[1:] or not name:
+        raise UsageError(
+            f"{text!r} is no object", hint=f"TYPE:NAME, and TYPE one of {', '.join(TYPES[1:])}"
+        )
+    return TYPES.index(kind), siphash24(NAME_KEY, name.encode())
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\w+):(\w+)", text)
+    try:
+        assert match is not None
+        return int(match[1], 0), int(match[2], 0)
+    except (AssertionError, ValueError):
+        raise UsageError(f"{text!r} are no bounds", hint="START:END, as 0:4096") from None
+
+
+def _record(fiber: FiberEntry, word: CapabilityWord) -> dict[str, object]:
+    return {
+        "fiber": fiber.name,
+        "index": word.index,
+        "type": TYPES[word.type] if word.type < len(TYPES) else str(word.type),
+        "rights": _rights_text(word.rights).split(","),
+        "object": f"{word.object:016x}",
+        "start": word.start,
+        "end": word.end,
+        "parent": word.parent - 1 if word.parent else None,
+        "epoch": word.epoch,
+        "live": word.epoch == fiber.epoch,
+    }
+
+
+def _list(node: NodeClient, name: str | None, output: Output) -> None:
+    fibers = [node.find(name)] if name else node.table.fibers()
+    items = [
+        _record(fiber, word) for fiber in fibers for word in node.table.capabilities(fiber.slot)
+    ]
+    if output.json:
+        output.document("capabilities", {"items": items})
+        return
+    if not items:
+        output.line("no capabilities")
+        return
+    heads = ("fiber", "index", "type", "rights", "object", "start", "end", "parent")
+    rows = [
+        tuple(",".join(v) if isinstance(v := item[head], list) else str(v) for head in heads)
+        for item in items
+    ]
+    output.table([heads, *rows])
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """List, grant or revoke."""
+    wanted: dict[str, int] = {}
+    if arguments.verb == "grant":
+        kind, number = _object(arguments.object)
+        start, end = _bounds(arguments.bounds)
+        rights = _rights(arguments.rights)
+        wanted = {"type": kind, "rights": rights, "object": number, "start": start, "end": end}
+    with connect(arguments) as node:
+        if arguments.verb == "list":
+            _list(node, arguments.fiber, output)
+            return 0
+        fiber = node.find(arguments.fiber)
+        place = FiberPlace.of(fiber)
+        if arguments.verb == "revoke":
+            count = node.control.revoke(place, arguments.index)
+            if output.json:
+                output.document("revoked", {"fiber": fiber.name, "count": count})
+            else:
+                output.line(f"{count} taken from {fiber.name}")
+            return 0
+        index = node.control.grant(place, parent=arguments.parent, **wanted)
+        if output.json:
+            output.document("granted", {"fiber": fiber.name, "index": index})
+        else:
+            output.line(f"{fiber.name} has it at {index}")
+    return 0

@@ -1,0 +1,84 @@
+"""`nexus fiber`: the fibers of a node, looked at and told what to do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from nexus.cli.fiber_text import FIBER_HEADS, fiber_record, fiber_row, state_word
+from nexus.cli.node_client import NodeClient, connect
+from nexus.cli.output import Output
+from nexus.logic.control import FiberPlace
+from nexus.seams.supervisor import FiberEntry
+
+__all__ = ["run"]
+
+_TAIL_BYTES = 1 << 16
+
+
+def _list(node: NodeClient, output: Output) -> None:
+    fibers = node.table.fibers()
+    if output.json:
+        output.document("fibers", {"items": [fiber_record(fiber) for fiber in fibers]})
+        return
+    output.table([FIBER_HEADS, *(fiber_row(fiber) for fiber in fibers)])
+
+
+def _tail(node: NodeClient, fiber: FiberEntry, lines: int) -> list[str]:
+    try:
+        descriptor = os.open(node.directory.log(fiber.name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    with os.fdopen(descriptor, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        text = file.read().decode("utf-8", "replace")
+    return text.splitlines()[-lines:] if lines > 0 else []
+
+
+def _show(node: NodeClient, fiber: FiberEntry, lines: int, output: Output) -> None:
+    record = fiber_record(fiber)
+    tail = _tail(node, fiber, lines)
+    if output.json:
+        output.document("fiber", {**record, "log": tail})
+        return
+    rows = [
+        (name.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
+        for name, value in record.items()
+    ]
+    output.table(rows)
+    if tail:
+        output.line()
+        output.line(f"last of {node.directory.log(fiber.name)}:")
+    for line in tail:
+        output.line(f"  {line}")
+
+
+def _act(node: NodeClient, fiber: FiberEntry, arguments: argparse.Namespace) -> None:
+    place = FiberPlace.of(fiber)
+    if arguments.verb == "start":
+        node.control.begin(place)
+    elif arguments.verb == "restart":
+        node.control.restart(place)
+    else:
+        node.control.stop(place, at_once=arguments.now)
+        node.control.wait(place)
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """List, show, or act and say what came of it."""
+    with connect(arguments) as node:
+        if arguments.verb == "list":
+            _list(node, output)
+            return 0
+        fiber = node.find(arguments.fiber)
+        if arguments.verb == "show":
+            _show(node, fiber, arguments.lines, output)
+            return 0
+        _act(node, fiber, arguments)
+        (after,) = [one for one in node.table.fibers() if one.slot == fiber.slot]
+        if output.json:
+            output.document("fiber", {**fiber_record(after), "log": []})
+        else:
+            output.line(f"{after.name} is {state_word(after)}, life {after.lives}")
+    return 0

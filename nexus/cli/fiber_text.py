@@ -1,0 +1,61 @@
+"""A fiber's entry of the table, as a row for people and as a record for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from nexus.cli.events import status_text
+from nexus.seams.supervisor import FiberEntry, FiberFlag
+
+__all__ = ["FIBER_HEADS", "fiber_record", "fiber_row", "state_word", "tier_word"]
+
+FIBER_HEADS = ("fiber", "state", "lives", "restarts", "tier", "strikes", "last", "saved", "pid")
+_TIERS = ("void", "gravity", "matter", "photon")
+_BREAKER = ("closed", "open", "half open")
+_STRATEGIES = ("one-for-one", "one-for-all", "rest-for-one")
+
+
+def _word(words: tuple[str, ...], number: int) -> str:
+    return words[number] if number < len(words) else str(number)
+
+
+def tier_word(number: int) -> str:
+    """The name of a tier."""
+    return _word(_TIERS, number)
+
+
+def state_word(fiber: FiberEntry) -> str:
+    """The state of a fiber in a word."""
+    return fiber.state.name.lower()
+
+
+def fiber_row(fiber: FiberEntry) -> tuple[str, ...]:
+    """The columns of `FIBER_HEADS`."""
+    budgeted = bool(fiber.flags & FiberFlag.BUDGET)
+    return (
+        fiber.name,
+        state_word(fiber),
+        str(fiber.lives),
+        str(fiber.restarts),
+        tier_word(fiber.tier) if budgeted else "-",
+        str(fiber.strikes) if budgeted else "-",
+        status_text(fiber.status),
+        str(fiber.checkpoint) if fiber.flags & FiberFlag.CHECKPOINTS else "-",
+        str(fiber.pid or "-"),
+    )
+
+
+def fiber_record(fiber: FiberEntry) -> dict[str, object]:
+    """All fields, numbers as they are and words where there are some."""
+    flags = [one.name.lower() for one in FiberFlag if fiber.flags & one and one.name]
+    words = {
+        "state": state_word(fiber),
+        "tier": tier_word(fiber.tier),
+        "tier_declared": tier_word(fiber.tier_declared),
+        "breaker": _word(_BREAKER, fiber.breaker),
+        "strategy": _word(_STRATEGIES, fiber.strategy),
+        "flags": flags,
+        "status": None if fiber.status == 0xFFFFFFFF else fiber.status,
+        "image": f"{fiber.image:016x}",
+    }
+    return {**asdict(fiber), **words}

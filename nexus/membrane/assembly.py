@@ -1,0 +1,174 @@
+"""From the description of a node to what its supervisor is given: plans, rings, descriptors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from nexus.errors import ManifestError, NodeError
+from nexus.logic.bkdl import (
+    HANDLE_CONTROL,
+    HANDLE_OBSERVER,
+    HANDLE_SYSTABLE,
+    encode_plan,
+)
+from nexus.logic.confine import FiberSpec, HostLayers, confine
+from nexus.logic.manifest import Draft, Program, complete
+from nexus.logic.node import (
+    NodeDescription,
+    NodeFiber,
+    check_restart,
+    fiber_handles,
+    fiber_policy,
+)
+from nexus.logic.unveil import Unveil
+from nexus.membrane.directory import NodeDirectory
+from nexus.physics import Ring
+from nexus.physics.files import HostFiles
+from nexus.physics.programs import find_program, interpreter_of, is_dynamic, python_runtime
+from nexus.physics.supervisor import host_facts, seal_image, seal_plan
+
+__all__ = ["Assembly", "find_image"]
+
+# What every fiber finds in its environment unless its description has one of its own.
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+_PLAN_FIRST = 4  # START begins with plan, stdin, stdout, stderr
+_L1 = "L1"
+
+
+def find_image(words: Sequence[str], directory: str) -> Program:
+    """What executing words comes to on this host.
+
+    Raises:
+        AbsentProgramError: there is no such program.
+    """
+    word, *rest = words
+    path = find_program(word, directory)
+    interpreter = interpreter_of(path)
+    if interpreter is None:
+        return Program(path, tuple(words), None, is_dynamic(path))
+    program, argument = interpreter
+    middle = (program,) if argument is None else (program, argument)
+    return Program(program, (*middle, path, *rest), path, is_dynamic(program))
+
+
+class Assembly:
+    """What a node's fibers are made of; a context manager, which closes what it opened.
+
+    Args:
+        directory: where the node is.
+        node: what it consists of.
+    """
+
+    def __init__(self, directory: NodeDirectory, node: NodeDescription) -> None:
+        self._directory = directory
+        self._node = node
+        self._host = HostLayers(**host_facts())
+        self._files = HostFiles()
+        self._python = python_runtime()
+        self._open: list[int] = []
+        self._null = self._keep(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        self._rings = {one.name: Ring.create(one.capacity) for one in node.channels}
+
+    def __enter__(self) -> Assembly:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for ring in self._rings.values():
+            ring.close()
+        for descriptor in self._open:
+            os.close(descriptor)
+
+    def _keep(self, descriptor: int) -> int:
+        self._open.append(descriptor)
+        return descriptor
+
+    def fiber(self, fiber: NodeFiber) -> list[int]:
+        """The descriptors of a fiber's START.
+
+        Raises:
+            NexusError: what it says cannot be done on this host.
+        """
+        check_restart(fiber)
+        extra: list[int] = []
+        places: dict[str, int] = {}
+        for channel in self._node.channels:
+            if fiber.name in (channel.source, channel.target):
+                places[f"channel {channel.name}"] = _PLAN_FIRST + len(extra)
+                extra.append(self._rings[channel.name].fd)
+        for opening in fiber.openings:
+            places[f"open {opening.name}"] = _PLAN_FIRST + len(extra)
+            flags = (os.O_RDWR if opening.writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOCTTY
+            try:
+                extra.append(self._keep(os.open(opening.path, flags)))
+            except OSError as error:
+                raise NodeError(
+                    f"fiber {fiber.name} cannot be given {opening.path}: {error.strerror}"
+                ) from error
+        handles = fiber_handles(fiber, self._node.channels, places)
+        variables = {"NEXUS_FIBER": handles.variable, "NEXUS_NAME": fiber.name}
+        return self._start(fiber, handles.table, variables if handles.variable else {}, extra)
+
+    def observer(self, words: Sequence[str]) -> list[int]:
+        """The descriptors of the START of L1: a fiber like any other, with three handles more.
+
+        Args:
+            words: those of `python -m nexus.logic` but for the numbers of its handles.
+        """
+        draft = Draft(
+            name=_L1,
+            promises=frozenset({"stdio", "rpath", "wpath", "cpath"}),
+            unveil=(Unveil(str(self._directory.ledger), "rwc"),),
+            restart="always",
+            intensity=5,
+            period_ms=10_000,
+            survivability=self._node.survivability,  # the floor of the node's feature mask
+        )
+        key = self._keep(os.open(self._directory.key, os.O_RDONLY | os.O_CLOEXEC))
+        table = ((HANDLE_SYSTABLE, 3), (HANDLE_CONTROL, 4), (HANDLE_OBSERVER, 5), (_PLAN_FIRST, 6))
+        numbers = ("--table", "3", "--control", "4", "--observer", "5", "--key", "6")
+        module = ("nexus.logic", *numbers, *words)
+        return self._start(NodeFiber(draft, module), table, {}, [key])
+
+    def _program(self, fiber: NodeFiber) -> tuple[Draft, Program]:
+        draft = fiber.draft
+        if not fiber.module:
+            return draft, find_image(draft.program, draft.directory or str(self._directory.path))
+        python = self._python
+        words = (python.path, "-P", "-m", *fiber.module)
+        shown = tuple(Unveil(folder, "rx") for folder in python.folders)
+        draft = replace(draft, unveil=(*draft.unveil, *shown))
+        return draft, Program(python.path, words, None, is_dynamic(python.path))
+
+    def _spec(self, fiber: NodeFiber, variables: Mapping[str, str]) -> FiberSpec:
+        draft, program = self._program(fiber)
+        own = self._python.environment if fiber.module else {}
+        environment = _ENVIRONMENT if draft.environment is None else draft.environment
+        draft = replace(
+            draft, environment={**environment, **own, **variables}, session=True, bare=draft.bare
+        )
+        return complete(draft, program, environment={}, directory="/")
+
+    def _start(
+        self,
+        fiber: NodeFiber,
+        table: Sequence[tuple[int, int]],
+        variables: Mapping[str, str],
+        extra: list[int],
+    ) -> list[int]:
+        spec = self._spec(fiber, variables)
+        confined = confine(spec, self._host, self._files)
+        for path in confined.missing:
+            raise ManifestError(
+                f"fiber {fiber.name}: unveil of {path}: nothing is there", hint="make it first"
+            )
+        manifest = replace(confined.manifest, policy=fiber_policy(fiber, confined.manifest.policy))
+        image, digest = -1, None
+        if fiber.draft.seal:
+            sealed, digest = seal_image(spec.program)
+            image = _PLAN_FIRST + len(extra)
+            extra = [*extra, self._keep(sealed)]
+        plan = encode_plan(manifest, image=image, digest=digest, handles=table)
+        log = self._keep(self._directory.open_log(fiber.name))
+        return [self._keep(seal_plan(plan)), self._null, log, log, *extra]

@@ -1,0 +1,139 @@
+"""A node from nothing to up: its directory, its supervisor, its observer, its fibers.
+
+Whoever boots a node holds one end of the supervisor's control connection: when that process is
+gone, however it ended, the supervisor ends the fibers and itself. So nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from nexus.errors import NodeError, StartError
+from nexus.logic.control import ANSWER_S, Control, FiberPlace
+from nexus.logic.node import NodeDescription, parse_node
+from nexus.membrane.assembly import Assembly
+from nexus.membrane.directory import NodeDirectory
+from nexus.physics.control import ControlLink, control_pair, listen_node
+from nexus.physics.supervisor import supervisor_path
+from nexus.seams.supervisor import SystemTable
+
+__all__ = ["RunningNode", "boot", "read_description"]
+
+
+def read_description(path: Path, directory: NodeDirectory) -> NodeDescription:
+    """The node that a file describes.
+
+    Raises:
+        NodeError: it cannot be read, or says what a node cannot be.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise NodeError(f"{path} is not UTF-8: {error.reason}") from None
+    except OSError as error:
+        raise NodeError(f"cannot read {path}: {error.strerror}") from None
+    return parse_node(text, str(directory.path))
+
+
+@dataclass
+class RunningNode:
+    """A node that this process holds up.
+
+    Attributes:
+        control: its supervisor's verbs.
+        table: its table.
+        pid: of the supervisor, a child of this process.
+        fibers: by name.
+    """
+
+    control: Control
+    table: SystemTable
+    pid: int
+    fibers: dict[str, FiberPlace]
+    _status: int | None = None
+
+    def status(self, *, wait: bool = False) -> int | None:
+        """How the supervisor ended, as a shell would say; None while it has not."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, 0 if wait else os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._status = code if code >= 0 else 128 - code
+        return self._status
+
+    def shutdown(self) -> int:
+        """End all fibers and the supervisor, in order; how it ended."""
+        if self.status() is None:
+            with contextlib.suppress(ConnectionError):
+                self.control.shutdown()
+        self.control.close()
+        status = self.status(wait=True)
+        assert status is not None, "waitpid came back"
+        return status
+
+    def kill(self) -> None:
+        """End everything at once: fibers die with their supervisor."""
+        if self.status() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.status(wait=True)
+
+
+def _spawn(directory: NodeDirectory, lock: int) -> tuple[int, ControlLink]:
+    """The supervisor as a child in a session of its own, so that Ctrl-C reaches us alone."""
+    program = supervisor_path()
+    ours, theirs = control_pair()
+    with theirs, listen_node(directory.control) as listener:
+        beb = os.open(directory.beb, os.O_RDWR | os.O_CLOEXEC)
+        given = [theirs.fileno(), listener.fileno(), beb]
+        try:
+            # The lock goes along: the node is taken until its supervisor is gone, too.
+            for descriptor in (*given, lock):
+                os.set_inheritable(descriptor, True)
+            words = [program, "serve", *map(str, given)]
+            pid = os.posix_spawn(program, words, {}, setsid=True, setsigdef=_DEFAULTED)
+        except OSError as error:
+            ours.close()
+            raise StartError(
+                error.errno or errno.EIO, f"cannot execute {program}: {error.strerror}"
+            ) from error
+        finally:
+            os.close(beb)
+    return pid, ControlLink(ours)
+
+
+_DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
+
+
+def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningNode:
+    """Start a node whose directory is prepared and locked.
+
+    Raises:
+        NexusError: the supervisor, L1 or a fiber cannot start; nothing is left running.
+    """
+    with Assembly(directory, node) as assembly:
+        plans = {fiber.name: assembly.fiber(fiber) for fiber in node.fibers}
+        observer = assembly.observer(("--ledger", str(directory.ledger)))
+        pid, link = _spawn(directory, lock)
+        running = RunningNode(Control(link), None, pid, {})  # type: ignore[arg-type]
+        try:
+            running.table = running.control.hello()
+            # All are asked for at once, so that one's start does not wait for another's.
+            posted = {"L1": running.control.post_start(observer, observer=True)}
+            for name, descriptors in plans.items():
+                posted[name] = running.control.post_start(descriptors)
+            for name, one in posted.items():
+                try:
+                    answer = running.control.finish(one, ANSWER_S)
+                except StartError as error:
+                    raise StartError(error.errno or 0, f"fiber {name}: {error.args[1]}") from error
+                running.fibers[name] = FiberPlace(answer.slot, answer.generation)
+        except BaseException:  # whatever it was, nothing may be left running
+            running.kill()
+            running.control.close()
+            raise
+        return running

@@ -1,0 +1,1 @@
+"""The fibers of the default node, each a module over `nexus.fiber`."""
