@@ -144,8 +144,9 @@ def test_no_step_of_the_wall_clock_changes_a_life(tmp_path: Path) -> None:
     assert "the breaker opened after 4 starts" in done.stderr, done
     assert (tmp_path / "tries").read_text() == "x\n" * 4
     call = syscalls()["clock_gettime"]
-    asks = f"import ctypes; exit(-ctypes.CDLL(None).syscall({call}, 0, (ctypes.c_long * 2)()))"
-    for prepare, status in ((None, 0), (lambda: WALL_CLOCK.install(no_new_privs=True), 1)):
+    ask = f"ctypes.CDLL(None).syscall({call}, 0, (ctypes.c_long * 2)())"
+    asks = f"import ctypes, os; os._exit(9 if {ask} < 0 else 0)"
+    for prepare, status in ((None, 0), (lambda: WALL_CLOCK.install(no_new_privs=True), 9)):
         canary = subprocess.run(
             [sys.executable, "-S", "-c", asks], preexec_fn=prepare, check=False
         )  # fmt: skip
