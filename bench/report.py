@@ -22,8 +22,8 @@ RESULTS = HERE / "RESULTS.md"
 HEAD = """# Results
 
 Written by `./dev bench`. Each section is one script, run alone; every ratio is of two medians from
-the same interleaved rounds of one run. Nanoseconds belong to the machine that a section names and
-are there to make the ratios plausible.
+the same interleaved rounds of one run. Nanoseconds belong to the machine that a section names, with
+other programs on its CPUs, and are there to make the ratios plausible.
 
 """
 

@@ -15,6 +15,15 @@ LIES = {
     "ring_slot": (5, 0),
 }
 
+# A grammar of words is found faster from a sentence.
+TEXTS = {
+    "fiber": [
+        b"life=3 checkpoint=4 read:in=5 write:out.a-b_9=63 open:in=10",
+        b"open:device=9",
+        b" ".join(b"write:%s%d=%d" % (b"n" * 60, number, number) for number in range(10, 64)),
+    ],
+}
+
 
 def seed(name: str, number: int) -> bytes:
     """One input; the odd ones consist of bytes that are no lie as an operation."""
@@ -30,3 +39,5 @@ def write_seeds(name: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(16):
         (folder / f"seed-{number:02}").write_bytes(seed(name, number))
+    for number, text in enumerate(TEXTS.get(name, [])):
+        (folder / f"text-{number:02}").write_bytes(text)

@@ -163,6 +163,37 @@ class AbsentProgramError(LocalError, FileNotFoundError):
     exit_code = 125
 
 
+class NoFiberError(LocalError, RuntimeError):
+    """What only a fiber can do was asked for in a process that is none."""
+
+    code = "NX-FIB-001"
+
+
+class HandlesError(LocalError, ValueError):
+    """NEXUS_FIBER says what it cannot say, or names a descriptor that is not what it says."""
+
+    code = "NX-FIB-002"
+
+
+class NoHandleError(LocalError, LookupError):
+    """The fiber was given nothing of this kind and name."""
+
+    code = "NX-FIB-003"
+    exit_code = 20
+
+
+class RecordError(LocalError, ValueError):
+    """A record type cannot be laid out, or a value does not fit into its record."""
+
+    code = "NX-FIB-004"
+
+
+class PeerRecordError(RemoteError, ValueError):
+    """What came out of a channel is no record of the type that was agreed on."""
+
+    code = "NX-FIB-005"
+
+
 class NodeError(ManifestError):
     """A node's description says what it cannot say."""
 

@@ -3,7 +3,7 @@
  * The smallest fiber: opens the file it is given, writes one byte, and then ends (`once`) or waits
  * for ever. Linked without a library, so that its own start costs next to nothing.
  */
-#include "../../nexus/_core/l0/nx_sys.h"
+#include "../../nexus/_core/include/nx_sys.h"
 
 #include <linux/fcntl.h>
 

@@ -77,11 +77,13 @@ cdef extern from "nx_ring_map.h" nogil:
     int nx_ring_map_repair(nx_ring_map *map, bint force, uint64_t *ret_count)
     int nx_ring_map_revoke(nx_ring_map *map)
     int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
+    int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns)
     int nx_ring_map_wake_fd(nx_ring_map *map)
     int nx_ring_map_arm(nx_ring_map *map)
     int64_t nx_ring_map_clock()
     void nx_ring_map_read_stats(const nx_ring_map *map, nx_ring_stats *ret)
     void nx_ring_map_notify(nx_ring_map *map)
+    void nx_ring_map_notify_room(nx_ring_map *map)
 
 cdef extern from "nx_ring_rows.h" nogil:
     int nx_ring_put_rows(nx_ring *ring, const uint8_t *rows, uint64_t size, uint64_t count,
@@ -100,8 +102,12 @@ cdef class RingHandle:
     cdef uint32_t waiting
     cdef int waiters
 
+    cdef int64_t limit_of(self, object timeout) except -1
+    cdef int count_waiter(self) except -1
     cdef int check_open(self) except -1
     cdef int check_idle(self, str verb) except -1
     cdef int become_producer(self) except -1
     cdef int become_consumer(self) except -1
+    cdef int wait_record(self, int64_t deadline) except -1
+    cdef int wait_room(self, uint64_t size, int64_t deadline) except -1
     cdef int peek(self, const uint8_t **place, uint32_t *size) except -1

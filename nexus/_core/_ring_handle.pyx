@@ -101,39 +101,36 @@ cdef class RingHandle:
                     return 0
             raise_code(code, "the record at the consumer's position")
 
-    def wait(self, timeout=None):
-        """Sleep until a record waits; the GIL is let go meanwhile, and Ctrl-C works.
+    cdef int64_t limit_of(self, object timeout) except -1:
+        """Nanoseconds of a time in seconds, or of None for ever."""
+        return FOREVER_NS if timeout is None else <int64_t>as_ns(timeout, SECONDS_MAX)
 
-        Args:
-            timeout: seconds, None for ever. The thread spins 30 us before it sleeps.
+    cdef int count_waiter(self) except -1:
+        """One more thread of this very process sleeps; those of a parent do not count."""
+        if self.waiting != nx_owner_generation:
+            self.waiting = nx_owner_generation
+            self.waiters = 0
+        self.waiters += 1
+        return 0
 
-        Returns:
-            Whether a record waits; False when the time is over.
-
-        Raises:
-            BufferError, CorruptError: as `Ring.get`.
-        """
-        cdef int64_t begin = nx_ring_map_clock()
-        cdef int64_t limit = FOREVER_NS if timeout is None else <int64_t>as_ns(timeout, SECONDS_MAX)
+    cdef int wait_record(self, int64_t deadline) except -1:
+        """1 when a record waits, 0 at the deadline."""
         cdef int64_t left
         cdef nx_ring_map *map
         cdef const uint8_t *place = NULL
         cdef uint32_t size = 0
         cdef int code
-        if self.waiting != nx_owner_generation:
-            self.waiting = nx_owner_generation
-            self.waiters = 0
-        self.waiters += 1
+        self.count_waiter()
         try:
             while True:
                 if self.get_pass != nx_owner_generation:
                     self.become_consumer()
                 map = self.map
                 if self.peek(&place, &size):
-                    return True
-                left = begin + limit - nx_ring_map_clock()
+                    return 1
+                left = deadline - nx_ring_map_clock()
                 if left <= 0:
-                    return False
+                    return 0
                 with nogil:
                     code = nx_ring_map_wait(map, left)
                 if code == NX_ESYS:
@@ -144,6 +141,40 @@ cdef class RingHandle:
                     nx_ring_map_heal(map, NX_HEAL_NOW)
         finally:
             self.waiters -= 1
+
+    cdef int wait_room(self, uint64_t size, int64_t deadline) except -1:
+        """1 when a put of `size` bytes is worth a try, 0 at the deadline."""
+        cdef nx_ring_map *map = self.map
+        cdef int64_t left = deadline - nx_ring_map_clock()
+        cdef int code
+        if left <= 0:
+            return 0
+        self.count_waiter()
+        try:
+            with nogil:
+                code = nx_ring_map_wait_room(map, size, left)
+        finally:
+            self.waiters -= 1
+        if code == NX_ESYS:
+            if errno != EINTR:
+                PyErr_SetFromErrno(OSError)
+            PyErr_CheckSignals()
+        return 1 if code != NX_ETIMEOUT else 0
+
+    def wait(self, timeout=None):
+        """Sleep until a record waits; the GIL is let go meanwhile, and Ctrl-C works.
+
+        Args:
+            timeout: seconds, None for ever. The thread spins 30 us before it sleeps, as long as
+                records do come within that time.
+
+        Returns:
+            Whether a record waits; False when the time is over.
+
+        Raises:
+            BufferError, CorruptError: as `Ring.get`.
+        """
+        return bool(self.wait_record(nx_ring_map_clock() + self.limit_of(timeout)))
 
     def arm(self):
         """Ask producers to make `wait_fd` readable with the next record.

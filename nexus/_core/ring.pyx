@@ -234,6 +234,46 @@ cdef class Ring(RingHandle):
                 return None
         record = PyBytes_FromStringAndSize(<const char *>place, size)
         nx_ring_release(&self.map.ring, size)
+        nx_ring_map_notify_room(self.map)
+        return record
+
+    def send(self, data, /, timeout=None):
+        """Append one record, asleep while there is no room for it; False when the time is over.
+
+        `timeout` is in seconds, None for ever. The GIL is let go meanwhile, and Ctrl-C works.
+
+        Raises:
+            TooLargeError, BufferError, CorruptError: as `put`.
+        """
+        cdef bytes record = copy_of(data)
+        cdef uint64_t size = <uint64_t>PyBytes_GET_SIZE(record)
+        cdef int64_t limit = self.limit_of(timeout)
+        cdef int64_t deadline = -1
+        cdef int code
+        while True:
+            if self.put_pass != nx_owner_generation:
+                self.become_producer()
+            code = put_one(self.map, PyBytes_AS_STRING(record), size)
+            if code == NX_OK:
+                return True
+            if deadline < 0:
+                deadline = nx_ring_map_clock() + limit
+            if code != NX_EFULL or not self.wait_room(size, deadline):
+                self._refuse(code, size)
+                return False
+
+    def recv(self, timeout=None):
+        """Take the oldest record as bytes, asleep until there is one; None when the time is over.
+
+        `timeout` is in seconds, None for ever. The GIL is let go meanwhile, and Ctrl-C works.
+
+        Raises:
+            BufferError, CorruptError: as `get`.
+        """
+        cdef int64_t limit = self.limit_of(timeout)
+        cdef bytes record = self.get()
+        if record is None and self.wait_record(nx_ring_map_clock() + limit):
+            record = self.get()
         return record
 
     def put_many(self, records, /):
@@ -377,6 +417,7 @@ cdef class Ring(RingHandle):
             ring.records_out = records_out
             raise
         nx_ring_settle(ring)
+        nx_ring_map_notify_room(self.map)
         return records
 
     def get_into(self, rows, /, record_size=None):
@@ -393,7 +434,7 @@ cdef class Ring(RingHandle):
             BufferError, CorruptError: as `get`.
         """
         cdef Py_buffer view
-        cdef uint64_t size, count
+        cdef uint64_t size, count, done
         cdef const uint8_t *place = NULL
         cdef uint32_t length = 0
         PyObject_GetBuffer(rows, &view, PyBUF_ND | PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
@@ -406,7 +447,9 @@ cdef class Ring(RingHandle):
                 return 0
             if length != size:
                 raise ValueError(f"the next record has {length} bytes, not {size}")
-            return nx_ring_get_rows(&self.map.ring, <uint8_t *>view.buf, size, count)
+            done = nx_ring_get_rows(&self.map.ring, <uint8_t *>view.buf, size, count)
+            nx_ring_map_notify_room(self.map)
+            return done
         finally:
             PyBuffer_Release(&view)
 

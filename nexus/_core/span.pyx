@@ -70,6 +70,7 @@ cdef class Span:
             ring.get_pass = nx_owner_generation
             if keep:
                 nx_ring_release(&ring.map.ring, <uint32_t>self.size)
+                nx_ring_map_notify_room(ring.map)
             return 0
         ring.writing = 0
         ring.put_pass = nx_owner_generation

@@ -61,7 +61,7 @@ _HANDLE = struct.Struct("<II")
 
 _SIGNED, _SECTIONS = 1, 2
 _PLEDGE_BITS = 0x1F | 3 << 62
-_POLICY_FLAGS = 0x1F
+_POLICY_FLAGS = 0x3F
 _NAMESPACES = 0x7E020000  # CLONE_NEW* of linux/sched.h
 _ABSENT = (0, memoryview(b""))
 (

@@ -251,7 +251,7 @@ def _policy(spec: FiberSpec, namespaces: int, gate: int) -> Policy:
         promises=promise_mask(spec.promises),
         budget_ns=_BUDGETS_MS[tier] * 1_000_000 if spec.tier else 0,
         namespaces=namespaces,
-        flags=2 if spec.session else 0,
+        flags=(2 if spec.session else 0) | (32 if "stdio" in spec.promises else 0),
         restart=_choose(_RESTARTS, spec.restart, "restart policy"),
         intensity=spec.intensity,
         period_ms=spec.period_ms,

@@ -20,11 +20,14 @@ from nexus._core.hash import (
     xxh3_64,
     xxh64,
 )
+from nexus._core.life import FiberHandles, LifePage, parse_handles
 from nexus._core.mmio import Mmio
 from nexus._core.register import Field, Register
 from nexus._core.ring import Ring
 from nexus._core.span import Span
+from nexus.physics.fibers import fiber_handles, fiber_name, give_up_cpu
 from nexus.physics.registers import BlockSpec, BoundMap, FieldSpec, RegisterMap, RegisterSpec
+from nexus.physics.runtime import NativeRuntime, native_runtime
 from nexus.physics.seccomp import (
     Action,
     ArgumentTest,
@@ -51,9 +54,12 @@ __all__ = [
     "CheckpointSlot",
     "ChunkStream",
     "Chunker",
+    "FiberHandles",
     "Field",
     "FieldSpec",
+    "LifePage",
     "Mmio",
+    "NativeRuntime",
     "Register",
     "RegisterMap",
     "RegisterSpec",
@@ -68,6 +74,11 @@ __all__ = [
     "blake3_keyed",
     "blake3_many",
     "crc32c",
+    "fiber_handles",
+    "fiber_name",
+    "give_up_cpu",
+    "native_runtime",
+    "parse_handles",
     "seccomp_capabilities",
     "simd_level",
     "siphash24",

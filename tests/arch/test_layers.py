@@ -16,7 +16,7 @@ LAYERS = [
     {"seams"},
     {"_core", "sim"},
     {"physics"},
-    {"logic"},
+    {"logic", "fiber"},
     {"fs", "net", "nip"},
     {"membrane"},
     {"cli", "tui", "web"},

@@ -196,7 +196,7 @@ def refused_strings() -> dict[str, bytes]:
 def refused_policies() -> dict[str, bytes]:
     """Each rule of the policy broken once."""
     values = {
-        "pledge": 1 << 5 | 2 << 62, "namespaces": 0x6C020100, "flags": 32, "restart": 3,
+        "pledge": 1 << 5 | 2 << 62, "namespaces": 0x6C020100, "flags": 64, "restart": 3,
         "disposition": 3, "tier": 4, "survivability": 256, "gate": 2, "strategy": 3,
         "zero": 1 << 31,
     }  # fmt: skip

@@ -204,7 +204,7 @@ static const golden_edit golden_refused_manifests[] = {
     {"policy: namespaces", 281,
      "01", 430},
     {"policy: flags", 288,
-     "20", 423},
+     "40", 423},
     {"policy: restart", 296,
      "03", 415},
     {"policy: disposition", 312,

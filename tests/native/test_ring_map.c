@@ -299,6 +299,74 @@ static void test_revocation_faults_whoever_touches(void)
     nx_ring_map_destroy(fixed);
 }
 
+enum { ROOM_RECORDS = 5000, ROOM_BYTES = 1000 };
+
+static void *send_all(void *argument)
+{
+    nx_ring_map *map = argument;
+    uint64_t record[ROOM_BYTES / 8] = {0};
+
+    NX_ASSERT(nx_ring_map_take_producer(map, false) == NX_OK);
+    for (uint64_t i = 0; i < ROOM_RECORDS; i++) {
+        record[0] = i;
+        int code;
+        while ((code = nx_ring_put(&map->ring, record, sizeof record)) == NX_EFULL) {
+            code = nx_ring_map_wait_room(map, sizeof record, 60000000000ll);
+            NX_ASSERT(code == NX_OK);
+        }
+        NX_ASSERT(code == NX_OK);
+        nx_ring_map_notify(map);
+    }
+    return NULL;
+}
+
+/* Eight records fill the ring, so either side sleeps all the time; a lost wake costs 0.2 s. */
+static void test_a_producer_that_waits_for_room_is_woken(void)
+{
+    nx_ring_map *consumer = make(0);
+    nx_ring_map *producer = attach(consumer->fd);
+    pthread_t thread;
+    int64_t start = nx_ring_map_clock();
+
+    CHECK_EQ(nx_ring_map_take_consumer(consumer, false), NX_OK);
+    consumer->ring.publish_bytes = 0;
+    CHECK_EQ(pthread_create(&thread, NULL, send_all, producer), 0);
+    for (uint64_t i = 0; i < ROOM_RECORDS; i++) {
+        const uint8_t *record;
+        uint32_t size;
+        int code;
+        while ((code = nx_ring_peek(&consumer->ring, &record, &size)) == NX_EEMPTY) {
+            NX_ASSERT(nx_ring_map_wait(consumer, 60000000000ll) == NX_OK);
+        }
+        NX_ASSERT(code == NX_OK && size == ROOM_BYTES && nx_load_u64(record) == i);
+        nx_ring_release(&consumer->ring, size);
+        nx_ring_map_notify_room(consumer);
+    }
+    pthread_join(thread, NULL);
+    CHECK(nx_ring_map_clock() - start < 60000000000ll);
+    nx_ring_map_destroy(producer);
+    nx_ring_map_destroy(consumer);
+}
+
+static void test_waiting_for_room_ends(void)
+{
+    nx_ring_map *map = make(0);
+    uint8_t record[ROOM_BYTES] = {0};
+
+    CHECK_EQ(nx_ring_map_take_producer(map, false), NX_OK);
+    CHECK_EQ(nx_ring_map_wait_room(map, ROOM_BYTES, 0), NX_OK);
+    while (nx_ring_put(&map->ring, record, sizeof record) == NX_OK) {
+    }
+    CHECK_EQ(nx_ring_map_wait_room(map, ROOM_BYTES, 1000000), NX_ETIMEOUT);
+    CHECK_EQ(nx_ring_map_wait_room(map, 0, 0), NX_OK); /* something small still fits */
+    CHECK_EQ(nx_ring_map_wait_room(map, map->ring.payload_max + 1u, 0), NX_ETOOBIG);
+    /* A tail that cannot be: the put is to find out, not the sleeper. */
+    atomic_store(&map->ring.header->tail, 1u << 20);
+    CHECK_EQ(nx_ring_map_wait_room(map, ROOM_BYTES, 1000000000), NX_OK);
+    CHECK_EQ(nx_ring_put(&map->ring, record, sizeof record), NX_ECORRUPT);
+    nx_ring_map_destroy(map);
+}
+
 int main(void)
 {
     test_create_rounds_up_and_refuses_nonsense();
@@ -312,5 +380,7 @@ int main(void)
     test_armed_eventfd_is_written_once();
     test_wake_without_eventfd_is_counted();
     test_revocation_faults_whoever_touches();
+    test_a_producer_that_waits_for_room_is_woken();
+    test_waiting_for_room_ends();
     TEST_MAIN_END();
 }

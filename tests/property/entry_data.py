@@ -77,6 +77,13 @@ RINGS = [
           lambda r, v: (s := r.reserve(v)) and s.cancel(), 8, held, ((PAGE, ValueError),), close),
     Entry("Ring.wait", "timeout", "number", ring, lambda r, v: r.wait("ever" if v is None else v),
           0.0, held, ((-1.0, ValueError),), close),
+    Entry("Ring.send", "data", "buffer", ring, lambda r, v: drained(r, lambda: r.send(v)), b"x" * 8,
+          held, ((bytes(PAGE), ValueError),), close),
+    Entry("Ring.send", "timeout", "number", ring,
+          lambda r, v: drained(r, lambda: r.send(b"", "ever" if v is None else v)), 0.0, held,
+          ((-1.0, ValueError),), close),
+    Entry("Ring.recv", "timeout", "number", ring, lambda r, v: r.recv("ever" if v is None else v),
+          0.0, held, ((-1.0, ValueError),), close),
 ]  # fmt: skip
 
 KEY = bytes(range(32))

@@ -8,6 +8,7 @@ from typing import Any
 
 from entry import Entry, nothing
 from entry_data import HASHES, RINGS, SLOTS, STREAMS
+from entry_fibers import FIBERS
 from entry_registers import REGISTERS
 from entry_seccomp import FILTERS
 
@@ -104,11 +105,13 @@ TABLES = [
           lambda b: (b.samples, b.mean)),
 ]  # fmt: skip
 
-ENTRIES = [*TABLES, *REGISTERS, *FILTERS, *RINGS, *HASHES, *STREAMS, *SLOTS]
+ENTRIES = [*TABLES, *REGISTERS, *FILTERS, *RINGS, *HASHES, *STREAMS, *SLOTS, *FIBERS]
 
 # Results and descriptions: made by calls, not by users.
 WITHOUT_ARGUMENTS = {
     *("Access", "Audit", "BoundMap", "Capability", "SeccompCapabilities", "SeccompRule"),
     *("Checkpoint", "RingStats", "Span", "simd_level"),
     *("seccomp_capabilities", "syscalls"),
+    *("FiberHandles", "NativeRuntime", "fiber_handles", "fiber_name", "give_up_cpu"),
+    "native_runtime",
 }

@@ -9,7 +9,7 @@
 #define SIGNATURE_OFFSET    8u
 #define SIGNATURE_SIZE      96u /* with the hash of the key */
 #define PLEDGE_BITS         (0x1fu | (uint64_t)3 << 62)
-#define POLICY_FLAGS 0x1f
+#define POLICY_FLAGS        0x3f
 /* CLONE_NEW* of linux/sched.h: mount, cgroup, UTS, IPC, user, PID and network; they are handed to
  * clone3, where another bit would be something else entirely. */
 #define NAMESPACES 0x7e020000u

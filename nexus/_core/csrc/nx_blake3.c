@@ -191,7 +191,8 @@ size_t nx_blake3_parents(const nx_blake3_mode *mode, const uint8_t *cvs, size_t 
     uint8_t from[2 * LANES * OUT], to[LANES * OUT];
     node last;
 
-    for (const nx_blake3_wide *wide; (wide = wide_for(pairs - done)) != NULL && wide->parents != NULL;) {
+    for (const nx_blake3_wide *wide;
+         (wide = wide_for(pairs - done)) != NULL && wide->parents != NULL;) {
         size_t take = pairs - done < wide->lanes ? pairs - done : wide->lanes;
 
         if (take == wide->lanes) {

@@ -15,8 +15,8 @@ static nx_node_capability read_slot(const nx_cspace *space, uint32_t index)
         memcpy(words[i], &space->copies[i]->slots[index], sizeof words[i]);
     }
     for (unsigned i = 0; i < 4; i++) {
-        words[0][i] = (words[0][i] & words[1][i]) | (words[0][i] & words[2][i]) |
-                      (words[1][i] & words[2][i]);
+        words[0][i] =
+            (words[0][i] & words[1][i]) | (words[0][i] & words[2][i]) | (words[1][i] & words[2][i]);
     }
     memcpy(&voted, words[0], sizeof voted);
     return voted;

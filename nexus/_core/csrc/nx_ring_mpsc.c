@@ -5,7 +5,7 @@
 #define SLOT_BITS 8u
 #define SLOT_MASK 0xffu
 
-static uint64_t claim_position(uint64_t claim)
+uint64_t nx_mpsc_position(uint64_t claim)
 {
     return claim >> SLOT_BITS << 3;
 }
@@ -75,7 +75,7 @@ void nx_mpsc_read_stats(const nx_ring *ring, nx_ring_stats *ret)
         stats.records_in += count_records(ring, i);
         stats.drops += atomic_load_explicit(&header->slots[i].drops, memory_order_relaxed);
     }
-    uint64_t head = claim_position(atomic_load_explicit(&header->head, memory_order_relaxed));
+    uint64_t head = nx_mpsc_position(atomic_load_explicit(&header->head, memory_order_relaxed));
     nx_ring_finish_stats(ring, head, position, &stats);
     *ret = stats;
 }
@@ -128,7 +128,7 @@ int nx_mpsc_claim(nx_ring *ring, uint64_t bytes, uint64_t count, uint64_t *ret_p
     atomic_store_explicit(&own->intent_bytes, 0, memory_order_release);
     atomic_store_explicit(&own->intent_records, ring->records_in + count, memory_order_release);
     for (;;) {
-        uint64_t position = claim_position(claim);
+        uint64_t position = nx_mpsc_position(claim);
         uint32_t before = claim & SLOT_MASK;
         uint64_t end = position + bytes;
 
@@ -221,7 +221,7 @@ int nx_mpsc_find_stall(const nx_ring *ring, nx_mpsc_stall *ret)
 {
     const nx_ring_header *header = ring->header;
     uint64_t position = ring->position;
-    uint64_t head = claim_position(atomic_load_explicit(&header->head, memory_order_acquire));
+    uint64_t head = nx_mpsc_position(atomic_load_explicit(&header->head, memory_order_acquire));
     nx_mpsc_stall found = {.position = position, .slot = NX_RING_SLOTS};
 
     if (nx_ring_has_record(ring) || head == position) {

@@ -84,6 +84,8 @@ int nx_ring_map_take_consumer(nx_ring_map *map, bool force)
     if (map->consumer_generation == nx_owner_generation) {
         return NX_OK;
     }
+    /* A consumer wakes producers, too: those that sleep until there is room. */
+    map->fence = !nx_wake_register();
     int code = take(&header->consumer_owner, force);
     if (code != NX_OK) {
         return code;
@@ -113,6 +115,7 @@ void nx_ring_map_leave_consumer(nx_ring_map *map)
 {
     if (map->consumer_generation == nx_owner_generation) {
         nx_ring_publish(&map->ring);
+        nx_ring_map_notify_room(map);
         give_back(&map->ring.header->consumer_owner);
     }
     map->consumer_generation = 0;
@@ -250,11 +253,44 @@ static int look(const nx_ring_map *map, bool *ret_stalled)
     return NX_EEMPTY;
 }
 
-static bool spin(const nx_ring_map *map, int64_t until_ns)
+/* Whether a put is worth a try: a record fits, or the shared positions look impossible. */
+static bool has_room(const nx_ring *ring, uint64_t size)
+{
+    uint64_t tail = atomic_load_explicit(&ring->header->tail, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&ring->header->head, memory_order_acquire);
+
+    if (ring->kind == NX_RING_MPSC) {
+        head = nx_mpsc_position(head);
+    }
+    uint64_t used = head - tail + nx_ring_occupied(size) + NX_RING_WORD;
+    return head - tail > nx_ring_capacity(ring) || used <= nx_ring_capacity(ring);
+}
+
+/* Whether a wait should spin first; counts those that do not. */
+static bool may_spin(_Atomic uint32_t *misses)
+{
+    uint32_t seen = atomic_load_explicit(misses, memory_order_relaxed);
+
+    if (seen < NX_RING_SPINS || seen % NX_RING_SPINS == 0) {
+        return true;
+    }
+    atomic_store_explicit(misses, seen + 1, memory_order_relaxed);
+    return false;
+}
+
+static void note_spin(_Atomic uint32_t *misses, bool paid)
+{
+    uint32_t seen = atomic_load_explicit(misses, memory_order_relaxed);
+
+    atomic_store_explicit(misses, paid ? 0 : seen + 1, memory_order_relaxed);
+}
+
+/* Spins while there is no record, or no room for one of `size` bytes; whether that came. */
+static bool spin(const nx_ring_map *map, const uint64_t *size, int64_t until_ns)
 {
     do {
         for (int i = 0; i < 64; i++) {
-            if (nx_ring_has_record(&map->ring)) {
+            if (size == NULL ? nx_ring_has_record(&map->ring) : has_room(&map->ring, *size)) {
                 return true;
             }
             nx_cpu_relax();
@@ -263,13 +299,28 @@ static bool spin(const nx_ring_map *map, int64_t until_ns)
     return false;
 }
 
+/* The first part of a wait: a look, and a spin if that pays. */
+static bool find_soon(nx_ring_map *map, const uint64_t *size, int64_t start, int64_t timeout_ns)
+{
+    _Atomic uint32_t *misses = size == NULL ? &map->record_misses : &map->room_misses;
+    int64_t budget = timeout_ns < NX_RING_SPIN_NS ? timeout_ns : NX_RING_SPIN_NS;
+
+    if (!may_spin(misses)) {
+        return false;
+    }
+    bool found = spin(map, size, start + budget);
+    if (found || budget == NX_RING_SPIN_NS) {
+        note_spin(misses, found);
+    }
+    return found;
+}
+
 int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
 {
     _Atomic uint32_t *wake = &map->ring.header->wake;
     int64_t start = nx_ring_map_clock();
-    int64_t budget = timeout_ns < NX_RING_SPIN_NS ? timeout_ns : NX_RING_SPIN_NS;
 
-    if (nx_ring_has_record(&map->ring) || spin(map, start + budget)) {
+    if (nx_ring_has_record(&map->ring) || find_soon(map, NULL, start, timeout_ns)) {
         return NX_OK;
     }
     for (;;) {
@@ -290,6 +341,38 @@ int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
         if (code == NX_ESYS) {
             errno = saved;
             return code;
+        }
+    }
+}
+
+void nx_ring_map_signal_room(nx_ring_map *map)
+{
+    (void)nx_wake_signal(&map->ring.header->room, -1);
+}
+
+int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns)
+{
+    _Atomic uint32_t *room = &map->ring.header->room;
+    int64_t start = nx_ring_map_clock();
+
+    if (size > map->ring.payload_max) {
+        return NX_ETOOBIG;
+    }
+    if (has_room(&map->ring, size) || find_soon(map, &size, start, timeout_ns)) {
+        return NX_OK;
+    }
+    for (;;) {
+        int64_t left = start + timeout_ns - nx_ring_map_clock();
+        if (left <= 0) {
+            return NX_ETIMEOUT;
+        }
+        nx_wake_announce(room, NX_WAKE_SLEEPING);
+        if (has_room(&map->ring, size)) {
+            /* The announcement stays: another producer may sleep on it, too. */
+            return NX_OK;
+        }
+        if (nx_wake_sleep(room, left) == NX_ESYS) {
+            return NX_ESYS;
         }
     }
 }

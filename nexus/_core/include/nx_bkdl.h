@@ -58,6 +58,7 @@ enum {
     NX_POLICY_SESSION = 2,
     NX_POLICY_IDENTITY = 4,
     NX_POLICY_STANDBY = 16,
+    NX_POLICY_AHEAD = 32,
 };
 
 enum {

@@ -2,11 +2,11 @@
 /*
  * Capability spaces of a node: 64 capabilities a fiber, each word in three copies.
  *
- * Rules. A capability is of the fiber's present epoch or it is dead, so that bumping the epoch takes
- * all of them at once and an old index means nothing in a new life. One that is derived never has
- * a right, an object or a bound that its parent lacks, and takes the right to delegate; revoking
- * takes all that was derived, however deep. An index that is revoked is free, and what it is given
- * next is no child of anything the old one had.
+ * Rules. A capability is of the fiber's present epoch or it is dead, so that bumping the epoch
+ * takes all of them at once and an old index means nothing in a new life. One that is derived never
+ * has a right, an object or a bound that its parent lacks, and takes the right to delegate;
+ * revoking takes all that was derived, however deep. An index that is revoked is free, and what it
+ * is given next is no child of anything the old one had.
  *
  * Every read of a word votes on its three copies bit by bit, every write stores all three.
  * No libc, no allocation; single writer.

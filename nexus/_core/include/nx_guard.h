@@ -10,8 +10,8 @@
  * thread-local variable at a jump buffer for the time of the call. The handler jumps only when the
  * fault address lies in the range of the thread that faulted; every other SIGBUS goes to the
  * handler that was installed before, or to the default action, with the fault still in place.
- * The handler runs with SA_NODEFER and an empty mask, so the jump has no signal mask to restore
- * and the guard needs no system call. From Python a guarded read costs about twice a plain one.
+ * The handler gives the signal mask of before back itself, so that the guard needs no system call
+ * where nothing faults. From Python a guarded read costs about twice a plain one.
  *
  * The handler and the variable are one per shared object that this file is linked into. A window
  * that crosses to another shared object must carry the runner of the one that acquired.

@@ -78,7 +78,9 @@ typedef struct nx_ring_header {
     uint8_t reserved4[120];
     _Atomic uint64_t producer_owner;
     _Atomic uint64_t consumer_owner;
-    uint8_t reserved5[368];
+    uint8_t reserved5[112];
+    _Atomic uint32_t room;
+    uint8_t reserved6[252];
     nx_ring_slot_line slots[NX_RING_SLOTS];
 } nx_ring_header;
 
@@ -96,6 +98,7 @@ NX_STATIC_ASSERT(offsetof(nx_ring_header, losses) == 400, "docs/spec/ring.md");
 NX_STATIC_ASSERT(offsetof(nx_ring_header, tail) == 512, "docs/spec/ring.md");
 NX_STATIC_ASSERT(offsetof(nx_ring_header, producer_owner) == 640, "docs/spec/ring.md");
 NX_STATIC_ASSERT(offsetof(nx_ring_header, consumer_owner) == 648, "docs/spec/ring.md");
+NX_STATIC_ASSERT(offsetof(nx_ring_header, room) == 768, "docs/spec/ring.md");
 NX_STATIC_ASSERT(offsetof(nx_ring_header, slots) == 1024, "docs/spec/ring.md");
 NX_STATIC_ASSERT(sizeof(nx_ring_header) == 4096, "docs/spec/ring.md");
 

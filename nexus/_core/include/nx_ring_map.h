@@ -36,7 +36,9 @@ typedef struct nx_ring_map {
     uint32_t consumer_generation;
     bool fence; /* this process must fence before it looks at the wake word */
     uint64_t stall_position;
-    int64_t stall_since_ns; /* 0: no stall seen */
+    int64_t stall_since_ns;         /* 0: no stall seen */
+    _Atomic uint32_t record_misses; /* spins in a row that ended without what was waited for, */
+    _Atomic uint32_t room_misses;   /* and waits that did not spin for that reason */
 } nx_ring_map;
 
 /*
@@ -92,11 +94,22 @@ int nx_ring_map_revoke(nx_ring_map *map);
 /*
  * Sleeps until a record waits: NX_OK, NX_ETIMEOUT, NX_EBUSY when a dead producer's
  * claim is in the way and nx_ring_map_heal should be called, or NX_ESYS with errno EINTR after a
- * signal. It spins NX_RING_SPIN_NS first. Touches nothing that another thread of this process must
- * not see touched.
+ * signal. It spins NX_RING_SPIN_NS first, as long as that pays: after NX_RING_SPINS in a row
+ * without a record only each NX_RING_SPINS-th wait does, until one pays again. So a peer on the
+ * same CPU, and a slow one, are waited for asleep. Touches nothing that another thread of this
+ * process must not see touched.
  */
 #define NX_RING_SPIN_NS 30000ll
+#define NX_RING_SPINS   8u
 int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns);
+
+/*
+ * Sleeps until a record of `size` bytes fits, for a producer whose put found no room: NX_OK when a
+ * put is worth another try, NX_ETIMEOUT, NX_ETOOBIG when it never will fit, or NX_ESYS with errno
+ * EINTR. It spins first and touches nothing, as nx_ring_map_wait.
+ * A consumer that does not know of this tells nobody; then it looks again every NX_WAKE_SLICE_NS.
+ */
+int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns);
 
 /* Makes the eventfd if there is none; -1 and errno on failure. */
 int nx_ring_map_wake_fd(nx_ring_map *map);
@@ -122,11 +135,24 @@ void nx_ring_map_read_stats(const nx_ring_map *map, nx_ring_stats *ret);
 /* Wakes the slow way; nx_ring_map_notify decides whether. */
 void nx_ring_map_signal(nx_ring_map *map);
 
+void nx_ring_map_signal_room(nx_ring_map *map);
+
 /* To be called after each commit, or once after several. */
 NX_INLINE void nx_ring_map_notify(nx_ring_map *map)
 {
     if (NX_UNLIKELY(nx_wake_is_wanted(&map->ring.header->wake, map->fence))) {
         nx_ring_map_signal(map);
+    }
+}
+
+/*
+ * To be called after each release that stored the tail, or once after several. A consumer with
+ * publish_bytes above 0 calls nx_ring_publish before it sleeps: else both sides may.
+ */
+NX_INLINE void nx_ring_map_notify_room(nx_ring_map *map)
+{
+    if (NX_UNLIKELY(nx_wake_is_wanted(&map->ring.header->room, map->fence))) {
+        nx_ring_map_signal_room(map);
     }
 }
 

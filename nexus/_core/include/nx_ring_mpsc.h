@@ -33,6 +33,9 @@ typedef struct nx_mpsc_stall {
     uint32_t slot;
 } nx_mpsc_stall;
 
+/* Where the next claim will begin, from the claim word. */
+uint64_t nx_mpsc_position(uint64_t claim);
+
 /* Whether a slot may be taken over once its owner is known to be dead, or gave it back. */
 bool nx_mpsc_is_settled(const nx_ring *ring, uint32_t slot);
 

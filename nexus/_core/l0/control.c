@@ -1,150 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Requests in, answers out (docs/spec/node.md): packets of 64 bytes, descriptors beside them. */
-#include "nx_l0.h"
+/* What somebody asks of the supervisor, and what it does about it (docs/spec/node.md). */
+#include "packet.h"
 
 #include <linux/fcntl.h>
-#include <linux/socket.h>
 #include <string.h>
 
-#define EPERM_      1
-#define ENOENT_     2
-#define EAGAIN_     11
-#define EBUSY_      16
-#define EINVAL_     22
-#define ENOSPC_     28
-#define EPROTO_     71
-#define ESTALE_     116
-#define ECANCELED_  125
-#define SOL_SOCKET_ 1
-#define SCM_RIGHTS_ 1
-#define PEERCRED_   17
-#define DONTWAIT_   0x40
-#define TRUNCATED_  0x28       /* MSG_TRUNC | MSG_CTRUNC */
-#define CLOEXEC_    0x40000000 /* MSG_CMSG_CLOEXEC */
-#define NOSIGNAL_   0x4000
-
-/* struct msghdr and cmsghdr of the kernel, on machines of 64 bits. */
-typedef struct message {
-    void *name;
-    int32_t name_size;
-    struct {
-        void *base;
-        size_t size;
-    } *parts;
-    size_t part_count;
-    void *control;
-    size_t control_size;
-    uint32_t flags;
-} message;
-
-typedef struct rights {
-    size_t size;
-    int32_t level;
-    int32_t type;
-    int32_t descriptors[NX_L0_DESCRIPTORS_MAX];
-} rights;
-
-/* One request while it is served. */
-typedef struct request {
-    nx_node_packet packet;
-    int32_t descriptors[NX_L0_DESCRIPTORS_MAX];
-    uint32_t count;
-    uint32_t client;
-    bool deferred; /* it will be answered later */
-    int32_t reply; /* descriptor to send with the answer, or -1 */
-} request;
-
-static void send_packet(nx_l0_node *node, uint32_t client, const nx_node_packet *packet,
-                        int32_t descriptor)
-{
-    rights attached = {.size = offsetof(rights, descriptors) + 4,
-                       .level = SOL_SOCKET_,
-                       .type = SCM_RIGHTS_,
-                       .descriptors = {descriptor}};
-    struct {
-        void *base;
-        size_t size;
-    } part = {(void *)(uintptr_t)packet, sizeof *packet};
-    message out = {.parts = (void *)&part, .part_count = 1};
-
-    if (node->clients[client] < 0) {
-        return;
-    }
-    if (descriptor >= 0) {
-        out.control = &attached;
-        out.control_size = offsetof(rights, descriptors) + 8;
-    }
-    /* Who does not take its answers is not waited for. */
-    (void)nx_sys(__NR_sendmsg, node->clients[client], &out, DONTWAIT_ | NOSIGNAL_);
-}
-
-static void answer_waiter(nx_l0_node *node, nx_l0_waiter *waiter, const nx_l0_fiber *fiber,
-                          int64_t result, uint64_t first, uint64_t second)
-{
-    nx_node_packet packet = {.operation = (uint16_t)(waiter->operation | NX_NODE_ANSWER),
-                             .ticket = waiter->ticket,
-                             .words = {(uint64_t)result, first, second}};
-
-    if (waiter->client == 0) {
-        return;
-    }
-    if (fiber != NULL) {
-        packet.slot = fiber->slot;
-        packet.generation = fiber->generation;
-    }
-    send_packet(node, waiter->client - 1, &packet, -1);
-    *waiter = (nx_l0_waiter){0};
-}
-
-void nx_l0_answer_start(nx_l0_fiber *fiber, const nx_l0_report *report)
-{
-    if (report == NULL) {
-        answer_waiter(fiber->node, &fiber->starter, fiber, 0, 0, 0);
-    } else {
-        answer_waiter(fiber->node, &fiber->starter, fiber, -(report->error != 0 ? report->error : EPROTO_),
-                      report->stage, report->index);
-    }
-}
-
-void nx_l0_answer_end(nx_l0_fiber *fiber)
-{
-    for (unsigned i = 0; i < NX_L0_WAITERS; i++) {
-        answer_waiter(fiber->node, &fiber->waiters[i], fiber, 0, (uint64_t)fiber->status,
-                      fiber->lives);
-    }
-}
-
-void nx_l0_answer_shutdown(nx_l0_node *node)
-{
-    answer_waiter(node, &node->stopper, NULL, 0, 0, 0);
-}
-
-static void wait_here(nx_l0_waiter *waiter, request *from)
-{
-    *waiter = (nx_l0_waiter){.client = from->client + 1,
-                             .ticket = from->packet.ticket,
-                             .operation = from->packet.operation};
-    from->deferred = true;
-}
-
-void nx_l0_drop_client(nx_l0_node *node, uint32_t client)
-{
-    nx_l0_close(&node->clients[client]);
-    for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
-        nx_l0_fiber *fiber = &node->fibers[i];
-        if (fiber->starter.client == client + 1) {
-            fiber->starter.client = 0;
-        }
-        for (unsigned k = 0; k < NX_L0_WAITERS; k++) {
-            if (fiber->waiters[k].client == client + 1) {
-                fiber->waiters[k].client = 0;
-            }
-        }
-    }
-    if (node->stopper.client == client + 1) {
-        node->stopper.client = 0;
-    }
-}
+#define EPERM_     1
+#define ENOENT_    2
+#define EAGAIN_    11
+#define EBUSY_     16
+#define EINVAL_    22
+#define ENOSPC_    28
+#define ESTALE_    116
+#define ECANCELED_ 125
 
 /* The fiber that a request names; NULL with the error. */
 static nx_l0_fiber *find_fiber(nx_l0_node *node, const nx_node_packet *packet, int64_t *result)
@@ -205,7 +73,7 @@ static long provide_observer(nx_l0_node *node)
     return 0;
 }
 
-static int64_t start(nx_l0_node *node, request *from, uint64_t now_ns)
+static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
 {
     nx_node_packet *packet = &from->packet;
     bool observer = (packet->flags & NX_START_OBSERVER) != 0;
@@ -250,12 +118,12 @@ static int64_t start(nx_l0_node *node, request *from, uint64_t now_ns)
         nx_l0_publish(fiber);
         return 0;
     }
-    wait_here(&fiber->starter, from);
+    nx_l0_wait_here(&fiber->starter, from);
     nx_l0_life_want(fiber, now_ns);
     return 0;
 }
 
-static int64_t begin(nx_l0_fiber *fiber, request *from, uint64_t now_ns)
+static int64_t begin(nx_l0_fiber *fiber, nx_l0_request *from, uint64_t now_ns)
 {
     bool standby = (nx_l0_policy(fiber)->flags & NX_POLICY_STANDBY) != 0;
 
@@ -270,12 +138,12 @@ static int64_t begin(nx_l0_fiber *fiber, request *from, uint64_t now_ns)
         fiber->shared->standard[i] = fiber->descriptors[i + 1] = from->descriptors[i];
     }
     from->count = 0;
-    wait_here(&fiber->starter, from);
+    nx_l0_wait_here(&fiber->starter, from);
     nx_l0_life_want(fiber, now_ns);
     return 0;
 }
 
-static int64_t restart(nx_l0_fiber *fiber, request *from, uint64_t now_ns)
+static int64_t restart(nx_l0_fiber *fiber, nx_l0_request *from, uint64_t now_ns)
 {
     if (nx_l0_is_over(fiber)) {
         return begin(fiber, from, now_ns);
@@ -283,7 +151,7 @@ static int64_t restart(nx_l0_fiber *fiber, request *from, uint64_t now_ns)
     if (fiber->starter.client != 0) {
         return -EBUSY_;
     }
-    wait_here(&fiber->starter, from);
+    nx_l0_wait_here(&fiber->starter, from);
     fiber->forced = true;
     fiber->stopping = false;
     if (fiber->state == NX_FIBER_PAUSE) {
@@ -311,7 +179,7 @@ static int64_t forget(nx_l0_fiber *fiber)
     return 0;
 }
 
-static int64_t wait_for_end(nx_l0_fiber *fiber, request *from)
+static int64_t wait_for_end(nx_l0_fiber *fiber, nx_l0_request *from)
 {
     if (nx_l0_is_over(fiber) && fiber->state != NX_FIBER_HELD && !fiber->wanted) {
         from->packet.words[1] = (uint64_t)fiber->status;
@@ -320,7 +188,7 @@ static int64_t wait_for_end(nx_l0_fiber *fiber, request *from)
     }
     for (unsigned i = 0; i < NX_L0_WAITERS; i++) {
         if (fiber->waiters[i].client == 0) {
-            wait_here(&fiber->waiters[i], from);
+            nx_l0_wait_here(&fiber->waiters[i], from);
             return 0;
         }
     }
@@ -330,7 +198,9 @@ static int64_t wait_for_end(nx_l0_fiber *fiber, request *from)
 static int64_t code_of(int result)
 {
     static const uint8_t codes[] = {
-        [-NX_EINVAL] = EINVAL_, [-NX_ESTALE] = ESTALE_, [-NX_EDENIED] = EPERM_,
+        [-NX_EINVAL] = EINVAL_,
+        [-NX_ESTALE] = ESTALE_,
+        [-NX_EDENIED] = EPERM_,
         [-NX_EFULL] = ENOSPC_,
     };
 
@@ -352,12 +222,11 @@ static int64_t grant(nx_l0_fiber *fiber, nx_node_packet *packet)
     }
     int64_t result = code_of(nx_cspace_grant(&fiber->cspace, &wanted, &index));
     if (result == 0) {
-        (void)nx_l0_event(
-            fiber->node, fiber,
-            &(nx_stl_event){.kind = wanted.parent != 0 ? NX_STL_CAPABILITY_DELEGATE
-                                                       : NX_STL_CAPABILITY_GRANT,
-                            .entity = wanted.object,
-                            .data = {index, wanted.type, wanted.rights}});
+        (void)nx_l0_event(fiber->node, fiber,
+                          &(nx_stl_event){.kind = wanted.parent != 0 ? NX_STL_CAPABILITY_DELEGATE
+                                                                     : NX_STL_CAPABILITY_GRANT,
+                                          .entity = wanted.object,
+                                          .data = {index, wanted.type, wanted.rights}});
         packet->words[1] = index;
         nx_l0_publish(fiber);
     }
@@ -384,7 +253,7 @@ static int64_t revoke(nx_l0_fiber *fiber, nx_node_packet *packet)
 }
 
 /* The operations on one fiber. */
-static int64_t serve_fiber(nx_l0_node *node, request *from, uint64_t now_ns)
+static int64_t serve_fiber(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
 {
     nx_node_packet *packet = &from->packet;
     int64_t result;
@@ -423,7 +292,7 @@ static int64_t serve_fiber(nx_l0_node *node, request *from, uint64_t now_ns)
     }
 }
 
-static int64_t serve(nx_l0_node *node, request *from, uint64_t now_ns)
+static int64_t serve(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
 {
     nx_node_packet *packet = &from->packet;
 
@@ -455,7 +324,7 @@ static int64_t serve(nx_l0_node *node, request *from, uint64_t now_ns)
             node->phoenix = true;
             return 0;
         }
-        wait_here(&node->stopper, from);
+        nx_l0_wait_here(&node->stopper, from);
         nx_l0_shut_down(node, now_ns);
         return 0;
     case NX_OP_BEGIN:
@@ -472,37 +341,10 @@ static int64_t serve(nx_l0_node *node, request *from, uint64_t now_ns)
     }
 }
 
-/* Takes one packet in; its size, 0 at the end of the connection, or a negative errno. */
-static long receive(nx_l0_node *node, request *ret)
-{
-    rights attached;
-    struct {
-        void *base;
-        size_t size;
-    } part = {&ret->packet, sizeof ret->packet};
-    message in = {.parts = (void *)&part,
-                  .part_count = 1,
-                  .control = &attached,
-                  .control_size = sizeof attached};
-
-    memset(&attached, 0, sizeof attached);
-    long size =
-        nx_sys(__NR_recvmsg, node->clients[ret->client], &in, DONTWAIT_ | CLOEXEC_);
-    if (size > 0 && in.control_size >= offsetof(rights, descriptors) &&
-        attached.level == SOL_SOCKET_ && attached.type == SCM_RIGHTS_) {
-        ret->count = (uint32_t)((attached.size - offsetof(rights, descriptors)) / 4);
-        memcpy(ret->descriptors, attached.descriptors, ret->count * sizeof(int32_t));
-    }
-    if (size > 0 && (in.flags & TRUNCATED_) != 0) {
-        ret->packet.operation = 0;
-    }
-    return size;
-}
-
 int nx_l0_serve_client(nx_l0_node *node, uint32_t client, uint64_t now_ns)
 {
-    request one = {.client = client, .reply = -1};
-    long size = receive(node, &one);
+    nx_l0_request one = {.client = client, .reply = -1};
+    long size = nx_l0_receive(node, &one);
 
     if (size == -EAGAIN_) {
         return 0;
@@ -521,32 +363,7 @@ int nx_l0_serve_client(nx_l0_node *node, uint32_t client, uint64_t now_ns)
         one.packet.operation |= NX_NODE_ANSWER;
         one.packet.flags = 0;
         one.packet.words[0] = (uint64_t)result;
-        send_packet(node, client, &one.packet, result == 0 ? one.reply : -1);
+        nx_l0_send(node, client, &one.packet, result == 0 ? one.reply : -1);
     }
     return 0;
-}
-
-void nx_l0_accept(nx_l0_node *node)
-{
-    struct {
-        int32_t pid;
-        uint32_t user;
-        uint32_t group;
-    } peer = {0};
-    uint32_t size = sizeof peer;
-    long client = nx_sys(__NR_accept4, node->listen, NULL, NULL, O_CLOEXEC | O_NONBLOCK);
-
-    if (client < 0) {
-        return;
-    }
-    long known = nx_sys(__NR_getsockopt, client, SOL_SOCKET_, PEERCRED_, &peer, &size);
-    if (known >= 0 && (peer.user == 0 || peer.user == (uint32_t)nx_sys0(__NR_geteuid))) {
-        for (uint32_t i = 2; i < NX_L0_CLIENTS; i++) {
-            if (node->clients[i] < 0) {
-                node->clients[i] = (int32_t)client;
-                return;
-            }
-        }
-    }
-    (void)nx_sys(__NR_close, client);
 }

@@ -65,8 +65,8 @@ static long provide(nx_l0_fiber *fiber, uint32_t what, bool observer)
     }
     if (what == NX_HANDLE_LIFE) {
         for (unsigned i = 0; i < 2; i++) {
-            fiber->pages[i] = nx_l0_share("nexus-life", NX_PAGE_SIZE_MIN, true,
-                                          &fiber->page_descriptors[i]);
+            fiber->pages[i] =
+                nx_l0_share("nexus-life", sizeof(nx_node_life), true, &fiber->page_descriptors[i]);
             if (fiber->pages[i] == NULL) {
                 return fiber->page_descriptors[i];
             }
@@ -128,10 +128,10 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
         }
         fiber->shared = (nx_l0_shared *)shared;
     }
-    *fiber->shared = (nx_l0_shared){.lives = {{.fiber = -1}, {.fiber = -1}}};
+    *fiber->shared =
+        (nx_l0_shared){.lives = {{.fiber = -1, .image = -1}, {.fiber = -1, .image = -1}}};
     for (unsigned i = 0; i < 3; i++) {
-        fiber->shared->standard[i] =
-            fiber->node->serving ? fiber->descriptors[i + 1] : (int32_t)i;
+        fiber->shared->standard[i] = fiber->node->serving ? fiber->descriptors[i + 1] : (int32_t)i;
     }
     long result = map_plan(fiber);
     if (result == 0) {
@@ -153,8 +153,10 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
 {
     nx_node_table *table = fiber->node->table;
 
-    nx_l0_clear_place(fiber, 0);
-    nx_l0_clear_place(fiber, 1);
+    if (fiber->bytes != NULL) {
+        nx_l0_clear_place(fiber, 0);
+        nx_l0_clear_place(fiber, 1);
+    }
     for (uint32_t i = 0; i < fiber->descriptor_count; i++) {
         nx_l0_close(&fiber->descriptors[i]);
     }

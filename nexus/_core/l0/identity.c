@@ -51,8 +51,8 @@ static bool write_child_map(nx_l0_fiber *fiber, long pid, const char *name)
 
 void nx_l0_map_child_ids(nx_l0_fiber *fiber, long pid)
 {
-    bool done = !keeps_ids(fiber) ||
-                (write_child_map(fiber, pid, "/uid_map") && write_child_map(fiber, pid, "/gid_map"));
+    bool done = !keeps_ids(fiber) || (write_child_map(fiber, pid, "/uid_map") &&
+                                      write_child_map(fiber, pid, "/gid_map"));
 
     /* Pairs with the acquire in nx_l0_map_ids. */
     __atomic_store_n(&fiber->shared->mapped, done ? 1 : 2, __ATOMIC_RELEASE);

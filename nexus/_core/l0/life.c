@@ -23,8 +23,8 @@ void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error)
               nx_l0_decimal(&digits, (uint64_t)-error), "\n");
 }
 
-/* Nobody waits ready for one that is not to come back by itself: its template goes, and when that is
- * certain, what it made last. */
+/* Nobody waits ready for one that is not to come back by itself: its template goes, and when that
+ * is certain, what it made last. */
 void nx_l0_life_dismiss(nx_l0_fiber *fiber)
 {
     if (!fiber->hold && fiber->template > 0 && fiber->node->serving) {
@@ -163,8 +163,8 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
     bool asked = fiber->stopping || fiber->cause != 0;
-    bool failed = (fiber->state == NX_FIBER_STARTING && !asked) ||
-                  nx_l0_now(fiber)->report.error != 0;
+    bool failed =
+        (fiber->state == NX_FIBER_STARTING && !asked) || nx_l0_now(fiber)->report.error != 0;
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);
@@ -259,8 +259,7 @@ void nx_l0_life_demote(nx_l0_fiber *fiber, uint32_t before)
     fiber->demotions++;
     (void)nx_l0_event(
         fiber->node, fiber,
-        &(nx_stl_event){
-            .kind = NX_STL_TIER_DEMOTION, .entity = fiber->tier, .data = {before}});
+        &(nx_stl_event){.kind = NX_STL_TIER_DEMOTION, .entity = fiber->tier, .data = {before}});
     if (result < 0) {
         nx_l0_notice(fiber, "the lower tier's scheduling was refused", result);
     }

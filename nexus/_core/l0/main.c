@@ -144,8 +144,8 @@ static int run(int descriptor)
 static const char *open_beb(int descriptor)
 {
     nx_beb_scan found;
-    long bytes = nx_sys(__NR_mmap, NULL, NX_BEB_BYTES, PROT_READ_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    long bytes =
+        nx_sys(__NR_mmap, NULL, NX_BEB_BYTES, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     node.beb_descriptor = take(descriptor);
     if (bytes < 0 || node.beb_descriptor < 0) {
@@ -196,11 +196,10 @@ static int serve(const int *words)
                       &(nx_stl_event){.kind = NX_STL_SYSTEM_BOOT,
                                       .entity = node.beb.generation,
                                       .data = {(uint64_t)nx_sys0(__NR_getpid)}});
-    (void)nx_l0_event(
-        &node, NULL,
-        &(nx_stl_event){.kind = NX_STL_CHECKPOINT_REGION_INIT,
-                        .entity = NX_NODE_OBSERVER,
-                        .data = {(uint64_t)NX_NODE_OBSERVER * NX_CHECKPOINT_SLOT}});
+    (void)nx_l0_event(&node, NULL,
+                      &(nx_stl_event){.kind = NX_STL_CHECKPOINT_REGION_INIT,
+                                      .entity = NX_NODE_OBSERVER,
+                                      .data = {(uint64_t)NX_NODE_OBSERVER * NX_CHECKPOINT_SLOT}});
     return nx_l0_supervise(&node);
 }
 

@@ -47,32 +47,38 @@ static bool set_limits(nx_l0_fiber *fiber)
     return true;
 }
 
-/* No capability is left, nor can an executed file bring one back. */
-static bool drop_privileges(nx_l0_fiber *fiber)
+/* No executed file can bring a capability back; lives inherit that from their template. */
+bool nx_l0_bound_privileges(nx_l0_fiber *fiber)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct held[2];
+
+    nx_l0_enter(fiber, NX_STAGE_PRIVILEGES, 0);
+    if (!nx_l0_ok(fiber, nx_sys(__NR_capget, &header, held))) {
+        return false;
+    }
+    for (uint32_t one = 0; (held[0].effective >> CAP_SETPCAP & 1) != 0 && one < 64; one++) {
+        long result = nx_sys(__NR_prctl, PR_CAPBSET_DROP, one, 0, 0, 0);
+        if (result == -EINVAL_) {
+            break; /* the first number that this kernel does not know */
+        }
+        nx_l0_enter(fiber, NX_STAGE_PRIVILEGES, one);
+        if (!nx_l0_ok(fiber, result)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* No capability is left. */
+static bool drop_privileges(nx_l0_fiber *fiber)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {0};
 
     nx_l0_enter(fiber, NX_STAGE_PRIVILEGES, 0);
-    if (!nx_l0_ok(fiber, nx_sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) ||
-        !nx_l0_ok(fiber, nx_sys(__NR_capget, &header, held))) {
-        return false;
-    }
-    if ((held[0].effective >> CAP_SETPCAP & 1) != 0) {
-        for (uint32_t capability = 0; capability < 64; capability++) {
-            long result = nx_sys(__NR_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0);
-            if (result == -EINVAL_) {
-                break; /* the first number that this kernel does not know */
-            }
-            nx_l0_enter(fiber, NX_STAGE_PRIVILEGES, capability);
-            if (!nx_l0_ok(fiber, result)) {
-                return false;
-            }
-        }
-    }
-    header.pid = 0;
-    return nx_l0_ok(fiber, nx_sys(__NR_capset, &header, none));
+    return nx_l0_ok(fiber, nx_sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) &&
+           nx_l0_ok(fiber, nx_sys(__NR_capset, &header, none));
 }
 
 static long landlock_rule(const nx_l0_fiber *fiber, int ruleset, const nx_bkdl_landlock_rule *rule)
@@ -194,15 +200,6 @@ static bool narrow(nx_l0_fiber *fiber)
     return drop_privileges(fiber) && apply_landlock(fiber);
 }
 
-/* The image: a sealed memfd, or the program as the fiber's own tree has it. */
-static long open_image(nx_l0_fiber *fiber)
-{
-    if (fiber->plan.image->descriptor >= 0) {
-        return fiber->descriptors[fiber->plan.image->descriptor];
-    }
-    return nx_sys(__NR_openat, AT_FDCWD, section(fiber, NX_BKDL_PROGRAM)->data, O_PATH | O_CLOEXEC);
-}
-
 static void make_table(const nx_bkdl_section *strings, const char **table)
 {
     const char *at = (const char *)strings->data;
@@ -232,11 +229,13 @@ static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what)
     }
 }
 
-/* What the fiber has open: 0 to 2 and its handles. All others are L0's, which lie above. */
+/* What the fiber has open: 0 to 2 and its handles, in a table of its own from here on. All others
+ * are L0's, which lie above. */
 static bool give_handles(nx_l0_fiber *fiber)
 {
     nx_l0_enter(fiber, NX_STAGE_HANDLES, 0);
-    if (!nx_l0_ok(fiber, nx_sys(__NR_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC))) {
+    if (!nx_l0_ok(fiber, nx_sys(__NR_close_range, 3, UINT32_MAX,
+                                CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE))) {
         return false;
     }
     for (int32_t i = 0; i < 3; i++) {
@@ -256,21 +255,54 @@ static bool give_handles(nx_l0_fiber *fiber)
     return true;
 }
 
+/* A life that is made ahead waits here: what it takes until L0 asks for it is what a restart does
+ * not. A terminal's signals in the meantime were for the life before. */
+static void await_turn(nx_l0_fiber *fiber)
+{
+    static const uint8_t signals[] = {1, 2, 3, 15, 20};
+    struct {
+        uint64_t handler;
+        uint64_t rest[3];
+    } action = {.handler = 1 /* SIG_IGN: drops what is pending */};
+
+    if ((nx_l0_policy(fiber)->flags & NX_POLICY_STANDBY) != 0) {
+        return;
+    }
+    nx_l0_await(&fiber->shared->request, fiber->life);
+    for (size_t i = 0; i < NX_ARRAY_COUNT(signals); i++) {
+        (void)nx_sys(__NR_rt_sigaction, signals[i], &action, NULL, 8);
+    }
+    action.handler = 0;
+    for (size_t i = 0; i < NX_ARRAY_COUNT(signals); i++) {
+        (void)nx_sys(__NR_rt_sigaction, signals[i], &action, NULL, 8);
+    }
+}
+
+/*
+ * What a life that is made ahead has behind it when L0 asks for it is what a restart does not cost.
+ * The filter can be part of that where it lets pass what follows: futex, close_range, dup3,
+ * rt_sigaction and rt_sigprocmask, which is for the plan to say.
+ */
 void nx_l0_become_fiber(nx_l0_fiber *fiber)
 {
+    bool ahead = (nx_l0_policy(fiber)->flags & NX_POLICY_AHEAD) != 0;
+    int32_t image = fiber->shared->lives[fiber->life & 1].image;
     uint64_t nothing = 0;
     const char *path;
 
-    if (nx_l0_tie(fiber) && narrow(fiber) && give_handles(fiber)) {
-        nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
-        long image = open_image(fiber);
-        make_table(section(fiber, NX_BKDL_ARGUMENTS), arguments);
-        make_table(section(fiber, NX_BKDL_ENVIRONMENT), environment);
-        (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
-        if (nx_l0_ok(fiber, image) && set_limits(fiber) && apply_filter(fiber, &path)) {
-            nx_l0_enter(fiber, NX_STAGE_EXECUTE, 1);
-            (void)nx_l0_ok(fiber, nx_sys(__NR_execveat, image, path, arguments, environment,
-                                         AT_EMPTY_));
+    make_table(section(fiber, NX_BKDL_ARGUMENTS), arguments);
+    make_table(section(fiber, NX_BKDL_ENVIRONMENT), environment);
+    bool fit = nx_l0_tie(fiber) && narrow(fiber) && set_limits(fiber) &&
+               (!ahead || apply_filter(fiber, &path));
+    if (fit) {
+        await_turn(fiber);
+        if (give_handles(fiber)) {
+            (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
+            if (ahead || apply_filter(fiber, &path)) {
+                nx_l0_enter(fiber, NX_STAGE_EXECUTE, 1);
+                (void)nx_l0_ok(
+                    fiber, nx_sys(__NR_execveat, image, path, arguments, environment, AT_EMPTY_));
+            }
         }
     }
     nx_l0_exit(NX_L0_EXIT_FAILED);

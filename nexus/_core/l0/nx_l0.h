@@ -86,6 +86,7 @@ typedef struct nx_l0_place {
     int32_t warden; /* pid of the life's process 1, or 0 */
     int32_t warden_pidfd;
     int32_t fiber; /* pidfd, in the table of descriptors that L0 and wardens share, or -1 */
+    int32_t image; /* to execute, in the same table, or -1 */
     int32_t ended; /* 1: `status` is the fiber's wait status */
     int32_t status;
 } nx_l0_place;
@@ -126,24 +127,24 @@ typedef struct nx_l0_fiber {
     nx_node_state state;
     int32_t descriptors[NX_L0_DESCRIPTORS_MAX]; /* those of START: plan, 3 standard, others */
     uint32_t descriptor_count;
-    bool hold;     /* lives begin when somebody asks for one */
-    bool stopping; /* asked to end: no restart, and SIGKILL at `until_ns` */
-    bool forced;   /* another life follows, whatever the policy says */
-    bool barred;   /* it is to be quarantined */
-    bool ending;   /* its template is dismissed and not gone yet; then: */
-    bool wanted;   /* another life is to begin */
+    bool hold;      /* lives begin when somebody asks for one */
+    bool stopping;  /* asked to end: no restart, and SIGKILL at `until_ns` */
+    bool forced;    /* another life follows, whatever the policy says */
+    bool barred;    /* it is to be quarantined */
+    bool ending;    /* its template is dismissed and not gone yet; then: */
+    bool wanted;    /* another life is to begin */
     bool forgotten; /* its slot is to be freed */
     uint64_t order; /* of its START among all */
-    bool warm;     /* this life has a checkpoint to begin with: */
+    bool warm;      /* this life has a checkpoint to begin with: */
     uint32_t warm_epoch;
     uint32_t cause;    /* of the end that is near, where L0 is it: an NX_TRAP_*, or 0 */
     int status;        /* exit status of the last life */
     uint64_t until_ns; /* end of a pause or of the grace */
     uint64_t began_ns;
     uint64_t ended_ns; /* of the last life, 0: none has ended */
-    uint64_t event; /* id of the last one about it */
-    uint64_t floor; /* highest sequence of a checkpoint that was seen */
-    uint64_t image; /* first bytes of its digest */
+    uint64_t event;    /* id of the last one about it */
+    uint64_t floor;    /* highest sequence of a checkpoint that was seen */
+    uint64_t image;    /* first bytes of its digest */
     uint32_t demotions;
     uint32_t tier;
     uint64_t overruns;
@@ -164,15 +165,15 @@ typedef struct nx_l0_node {
     nx_node_table *table;
     int32_t table_descriptor; /* for reading, or -1 */
     int32_t lifeline;         /* pidfd of L0: readable when L0 is gone */
-    int32_t ready;   /* eventfd, written when a life has been made and when it is over */
-    int32_t listen;  /* socket, or -1 */
+    int32_t ready;            /* eventfd, written when a life has been made and when it is over */
+    int32_t listen;           /* socket, or -1 */
     int32_t clients[NX_L0_CLIENTS]; /* sockets, or -1: whoever started the node, L1, others */
     int32_t observer_end;           /* L1's end of its connection, or -1 */
     int32_t observer_descriptor;    /* of its page */
     const nx_node_observer *observer;
-    uint64_t verdict;   /* sequence of the last one taken */
-    uint64_t tick_ns;   /* when heartbeat and audit are due; NX_L0_FOREVER: never */
-    int32_t sched[2];   /* schedstat and stat of L1, or -1 */
+    uint64_t verdict; /* sequence of the last one taken */
+    uint64_t tick_ns; /* when heartbeat and audit are due; NX_L0_FOREVER: never */
+    int32_t sched[2]; /* schedstat and stat of L1, or -1 */
     nx_watchdog watchdog;
     bool watching;
     bool hung;
@@ -268,7 +269,8 @@ void nx_l0_note_ids(void);
 void nx_l0_map_child_ids(nx_l0_fiber *fiber, long pid);
 bool nx_l0_map_ids(nx_l0_fiber *fiber);
 
-/* Adds one to a counter that children wait for. */
+/* Waits until a counter has reached a number; adds one to a counter that children wait for. */
+void nx_l0_await(const uint32_t *counter, uint32_t number);
 void nx_l0_advance(uint32_t *counter);
 
 /* Starts a life: asks the template for it, making it the first time. False with the stage in
@@ -283,6 +285,9 @@ void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index);
 
 /* Makes this process die with its parent, also when L0 is dead already; false on failure. */
 bool nx_l0_tie(nx_l0_fiber *fiber);
+
+/* Takes from the template what no life of it may ever get; false on failure. */
+bool nx_l0_bound_privileges(nx_l0_fiber *fiber);
 
 /* The child of a start: narrows itself and executes; never returns. */
 __attribute__((noreturn)) void nx_l0_become_fiber(nx_l0_fiber *fiber);

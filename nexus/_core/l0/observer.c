@@ -168,11 +168,11 @@ static void act(nx_l0_fiber *fiber, const nx_verdict *verdict, nx_verdict_action
 {
     uint32_t before = fiber->budget.ratchet.tier;
 
-    (void)nx_l0_event(fiber->node, fiber,
-                      &(nx_stl_event){.kind = NX_STL_VERDICT_ISSUED,
-                                      .entity = action.code,
-                                      .data = {action.producer, verdict->confidence,
-                                               verdict->sequence}});
+    (void)nx_l0_event(
+        fiber->node, fiber,
+        &(nx_stl_event){.kind = NX_STL_VERDICT_ISSUED,
+                        .entity = action.code,
+                        .data = {action.producer, verdict->confidence, verdict->sequence}});
     switch (action.code) {
     case NX_VERDICT_THROTTLE:
     case NX_VERDICT_DEMOTE:
@@ -236,8 +236,7 @@ static void rise(nx_l0_node *node, uint64_t now_ns)
     node->phoenix = false;
     node->table->head.phoenix++;
     (void)nx_l0_event(node, NULL,
-                      &(nx_stl_event){.kind = NX_STL_PHOENIX,
-                                      .entity = node->table->head.phoenix});
+                      &(nx_stl_event){.kind = NX_STL_PHOENIX, .entity = node->table->head.phoenix});
     for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
         nx_l0_fiber *fiber = &node->fibers[i];
         if (nx_l0_is_alive(fiber) && !fiber->stopping) {

@@ -161,12 +161,30 @@ static void keep_house(nx_l0_fiber *fiber, nx_l0_place *place, long pid)
     tell_l0(fiber);
 }
 
+/* The image: a sealed memfd, or the program as the fiber's own tree has it, which L0 closes. */
+static bool open_image(nx_l0_fiber *fiber, nx_l0_place *place)
+{
+    int32_t index = fiber->plan.image->descriptor;
+    const nx_bkdl_section *program = &fiber->plan.manifest.sections[NX_BKDL_PROGRAM];
+
+    if (index >= 0) {
+        place->image = fiber->descriptors[index];
+        return true;
+    }
+    nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
+    place->image = (int32_t)nx_sys(__NR_openat, AT_FDCWD, program->data, O_PATH | O_CLOEXEC);
+    return nx_l0_ok(fiber, place->image);
+}
+
 /* The fiber's own clone; when it returns the image runs or the start has failed. */
 static long clone_fiber(nx_l0_fiber *fiber, nx_l0_place *place)
 {
+    if (!open_image(fiber, place)) {
+        return -1;
+    }
     nx_l0_enter(fiber, NX_STAGE_FIBER_CLONE, 0);
-    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD, nx_l0_become_fiber, fiber,
-                           fiber_stack, &place->fiber, NULL);
+    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_FILES, nx_l0_become_fiber,
+                           fiber, fiber_stack, &place->fiber, NULL);
     if (nx_l0_ok(fiber, pid) && place->report.error == 0) {
         /* Pairs with the acquire in nx_l0_life_heard. */
         __atomic_store_n(&place->report.stage, NX_STAGE_RUNNING, __ATOMIC_RELEASE);
@@ -181,8 +199,7 @@ static long clone_fiber(nx_l0_fiber *fiber, nx_l0_place *place)
     return pid;
 }
 
-/* Waits until a counter has reached a number. */
-static void wait_for(uint32_t *counter, uint32_t number)
+void nx_l0_await(const uint32_t *counter, uint32_t number)
 {
     uint32_t now;
 
@@ -199,8 +216,8 @@ void nx_l0_advance(uint32_t *counter)
 }
 
 /*
- * Process 1 of a life's pid namespace, cloned from the template as its sibling. It starts the fiber
- * when L0 asks for this life; one of a standby at once, because it is the fiber that waits.
+ * Process 1 of a life's pid namespace, cloned from the template as its sibling. The fiber waits for
+ * L0 to ask for this life: narrowed, before execve; a standby behind it, at its life page.
  */
 static void warden(nx_l0_fiber *fiber)
 {
@@ -209,15 +226,12 @@ static void warden(nx_l0_fiber *fiber)
     bool standby = (policy->flags & NX_POLICY_STANDBY) != 0;
 
     fiber->report = &place->report;
-    if (!nx_l0_tie(fiber) || ((policy->namespaces & CLONE_NEWNS) != 0 &&
-                              !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
+    if (!nx_l0_tie(fiber) ||
+        ((policy->namespaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     if ((policy->namespaces & CLONE_NEWPID) == 0) {
         (void)nx_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0, 0);
-    }
-    if (!standby) {
-        wait_for(&fiber->shared->request, fiber->life);
     }
     long pid = clone_fiber(fiber, place);
     if (!standby) {
@@ -245,7 +259,8 @@ static void serve_lives(nx_l0_fiber *fiber)
     fiber->report = &shared->template;
     if (!nx_l0_tie(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
         ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
-        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE))) {
+        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE)) ||
+        !nx_l0_bound_privileges(fiber)) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     do {
@@ -254,7 +269,7 @@ static void serve_lives(nx_l0_fiber *fiber)
                                          &place->warden))) {
             nx_l0_exit(NX_L0_EXIT_FAILED);
         }
-        wait_for(&shared->made, fiber->life);
+        nx_l0_await(&shared->made, fiber->life);
     } while (fiber->hold || policy->restart != NX_RESTART_NEVER);
     /* The namespaces of the only life are its own now. */
     nx_l0_exit(0);
@@ -265,10 +280,13 @@ void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index)
     nx_l0_place *place = &fiber->shared->lives[index];
 
     nx_l0_close(&place->fiber);
+    if (fiber->plan.image != NULL && fiber->plan.image->descriptor < 0) {
+        nx_l0_close(&place->image);
+    }
     if (place->warden > 0) {
         nx_l0_close(&place->warden_pidfd);
     }
-    *place = (nx_l0_place){.fiber = -1, .warden_pidfd = -1};
+    *place = (nx_l0_place){.fiber = -1, .image = -1, .warden_pidfd = -1};
     if (fiber->pages[index] != NULL) {
         *fiber->pages[index] = (nx_node_life){0};
     }

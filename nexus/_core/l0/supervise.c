@@ -52,8 +52,7 @@ static void take_signal(nx_l0_node *node, const struct signalfd_siginfo *info, u
 {
     bool sent = info->ssi_code == SI_USER_ || info->ssi_code == SI_QUEUE_;
     uint32_t signal = info->ssi_signo;
-    bool ends =
-        signal == SIGTERM_ || signal == SIGINT_ || signal == SIGHUP_ || signal == SIGQUIT_;
+    bool ends = signal == SIGTERM_ || signal == SIGINT_ || signal == SIGHUP_ || signal == SIGQUIT_;
     nx_l0_fiber *fiber = &node->fibers[0];
 
     if (signal == SIGTSTP_) {

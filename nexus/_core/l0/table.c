@@ -27,8 +27,8 @@ void *nx_l0_share(const char *name, size_t size, bool read_only, int32_t *descri
     }
     if (mapped >= 0) {
         /* Our own mapping stays writable; there will be no other. */
-        long sealed = nx_sys(__NR_fcntl, memory, F_ADD_SEALS,
-                             seals | (read_only ? F_SEAL_FUTURE_WRITE : 0));
+        long sealed =
+            nx_sys(__NR_fcntl, memory, F_ADD_SEALS, seals | (read_only ? F_SEAL_FUTURE_WRITE : 0));
         if (sealed >= 0) {
             return (void *)mapped;
         }

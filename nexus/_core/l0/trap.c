@@ -29,8 +29,8 @@ static bool image_is_sound(nx_l0_fiber *fiber)
     if (!nx_l0_ok(fiber, size)) {
         return false;
     }
-    long address = nx_sys(__NR_mmap, NULL, size, 1 /* PROT_READ */, MAP_SHARED | MAP_POPULATE,
-                          descriptor, 0);
+    long address =
+        nx_sys(__NR_mmap, NULL, size, 1 /* PROT_READ */, MAP_SHARED | MAP_POPULATE, descriptor, 0);
     if (!nx_l0_ok(fiber, address)) {
         return false;
     }
@@ -39,11 +39,11 @@ static bool image_is_sound(nx_l0_fiber *fiber)
     nx_blake3_digest(&mode, (const void *)address, (size_t)size, digest, sizeof digest);
     (void)nx_sys(__NR_munmap, address, size);
     if (memcmp(digest, image->digest, sizeof digest) != 0) {
-        (void)nx_l0_event(fiber->node, fiber,
-                          &(nx_stl_event){.kind = NX_STL_IMAGE_CORRUPT,
-                                          .entity = fiber->image,
-                                          .data = {nx_load_u64(digest),
-                                                   fiber->trap.image_failures + 1u}});
+        (void)nx_l0_event(
+            fiber->node, fiber,
+            &(nx_stl_event){.kind = NX_STL_IMAGE_CORRUPT,
+                            .entity = fiber->image,
+                            .data = {nx_load_u64(digest), fiber->trap.image_failures + 1u}});
         return nx_l0_ok(fiber, -EBADMSG_);
     }
     return true;
@@ -54,9 +54,8 @@ static bool regrant(nx_l0_fiber *fiber)
 {
     nx_plan plan;
 
-    if (fiber->descriptors[0] >= 0 &&
-        nx_sys(__NR_pread64, fiber->descriptors[0], fiber->bytes, fiber->size, 0) !=
-            (long)fiber->size) {
+    if (fiber->descriptors[0] >= 0 && nx_sys(__NR_pread64, fiber->descriptors[0], fiber->bytes,
+                                             fiber->size, 0) != (long)fiber->size) {
         return false;
     }
     if (nx_plan_parse(fiber->bytes, fiber->size, &plan) != NX_OK) {
@@ -65,10 +64,8 @@ static bool regrant(nx_l0_fiber *fiber)
     fiber->plan = plan;
     for (uint32_t i = 0; i < plan.manifest.descriptor_count; i++) {
         const uint8_t *one = plan.manifest.descriptors + (size_t)i * NX_BKDL_DESCRIPTOR_SIZE;
-        nx_node_capability wanted = {.type = one[0],
-                                     .rights = one[1],
-                                     .object = nx_load_u64(one + 4),
-                                     .end = UINT64_MAX};
+        nx_node_capability wanted = {
+            .type = one[0], .rights = one[1], .object = nx_load_u64(one + 4), .end = UINT64_MAX};
         uint32_t index;
         if (wanted.type != 0 && nx_cspace_grant(&fiber->cspace, &wanted, &index) != NX_OK) {
             return false;
@@ -137,11 +134,10 @@ static bool perform(nx_l0_fiber *fiber, nx_trap_step step, uint64_t now_ns, uint
 {
     switch (step) {
     case NX_TRAP_LOG:
-        (void)nx_l0_event(
-            fiber->node, fiber,
-            &(nx_stl_event){.kind = NX_STL_RESTART_TRAP,
-                            .entity = fiber->trap.cause,
-                            .data = {fiber->lives, (uint64_t)fiber->status}});
+        (void)nx_l0_event(fiber->node, fiber,
+                          &(nx_stl_event){.kind = NX_STL_RESTART_TRAP,
+                                          .entity = fiber->trap.cause,
+                                          .data = {fiber->lives, (uint64_t)fiber->status}});
         return true;
     case NX_TRAP_BREAKER:
         /* Who was asked to be restarted has no part in how often it falls. */

@@ -12,13 +12,17 @@ complete nexus \
         'c/--tier=/(photon matter gravity void)/' \
         'c/--restart=/(never on-failure always)/' \
         'c/--survivability=/(sovereign hardened radiation)/' \
-        'c/--/(bare debug explain help json limit manifest name only pledge quick refused restart seal session survivability tier unveil version waive)/' \
+        'c/--/(bare bounds debug explain fiber for help json key kind last limit lines manifest name node now only parent pledge quick quiet refused restart rights seal session since survivability tier unveil version waive)/' \
         'c/-/(- h)/' \
         'n/--refused/(deny trap kill)/' \
         'n/--tier/(photon matter gravity void)/' \
         'n/--restart/(never on-failure always)/' \
         'n/--survivability/(sovereign hardened radiation)/' \
-        'p/1/(doctor selftest bench run completion help)/' \
+        'p/1/(doctor selftest bench run boot status fiber cap stl beb verify top completion help)/' \
         'n/bench/(core)/' \
+        'n/fiber/(list show start stop restart)/' \
+        'n/cap/(list grant revoke)/' \
+        'n/stl/(watch)/' \
+        'n/beb/(show)/' \
         'n/completion/(bash zsh tcsh)/' \
         'p/*/()/'

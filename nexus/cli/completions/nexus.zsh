@@ -10,14 +10,29 @@
 
 _shtab_nexus_commands() {
   local _commands=(
+    beb:'The error buffer of a node.'
     bench:'Measure this installation on this machine.'
+    boot:examples:
+    cap:'The capabilities of a node'"'"'s fibers.'
     completion:examples:
     doctor:examples:
+    fiber:'The fibers of a node.'
     help:examples:
     run:examples:
     selftest:examples:
+    status:examples:
+    stl:'The stream of events of a node.'
+    top:examples:
+    verify:examples:
   )
   _describe 'nexus commands' _commands
+}
+
+_shtab_nexus_beb_commands() {
+  local _commands=(
+    show:examples:
+  )
+  _describe 'nexus beb commands' _commands
 }
 
 _shtab_nexus_bench_commands() {
@@ -27,6 +42,33 @@ _shtab_nexus_bench_commands() {
   _describe 'nexus bench commands' _commands
 }
 
+_shtab_nexus_cap_commands() {
+  local _commands=(
+    grant:examples:
+    list:examples:
+    revoke:examples:
+  )
+  _describe 'nexus cap commands' _commands
+}
+
+_shtab_nexus_fiber_commands() {
+  local _commands=(
+    list:examples:
+    restart:examples:
+    show:examples:
+    start:examples:
+    stop:examples:
+  )
+  _describe 'nexus fiber commands' _commands
+}
+
+_shtab_nexus_stl_commands() {
+  local _commands=(
+    watch:examples:
+  )
+  _describe 'nexus stl commands' _commands
+}
+
 _shtab_nexus_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "(- : *)--version[show program\'s version number and exit]"
@@ -34,6 +76,24 @@ _shtab_nexus_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_nexus_defaults_added=0
+
+_shtab_nexus_beb_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_beb_defaults_added=0
+
+_shtab_nexus_beb_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--last[only so many, the newest]:last:"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_beb_show_defaults_added=0
 
 _shtab_nexus_bench_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -53,6 +113,64 @@ _shtab_nexus_bench_core_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_nexus_bench_core_defaults_added=0
 
+_shtab_nexus_boot_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--for[shut down after so many seconds]:seconds:"
+  "--quiet[do not tell what happens]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":else the node\'s own:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_boot_defaults_added=0
+
+_shtab_nexus_cap_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_cap_defaults_added=0
+
+_shtab_nexus_cap_grant_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--rights[read, write, execute, map, delegate, revoke, copy, spawn, with commas between]:rights:"
+  "--bounds[half open\; 0\:0]:START:END:"
+  "--parent[index of the one that it derives from]:parent:"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its name, or a prefix that only it has:"
+  ":entity, channel, memory, interrupt, time or entropy, and the name of the object:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_cap_grant_defaults_added=0
+
+_shtab_nexus_cap_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its name, or a prefix that only it has:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_cap_list_defaults_added=0
+
+_shtab_nexus_cap_revoke_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its name, or a prefix that only it has:"
+  ":see nexus cap list:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_cap_revoke_defaults_added=0
+
 _shtab_nexus_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON, for programs]"
@@ -71,6 +189,69 @@ _shtab_nexus_doctor_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_nexus_doctor_defaults_added=0
+
+_shtab_nexus_fiber_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fiber_defaults_added=0
+
+_shtab_nexus_fiber_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fiber_list_defaults_added=0
+
+_shtab_nexus_fiber_restart_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its name, or a prefix that only it has:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fiber_restart_defaults_added=0
+
+_shtab_nexus_fiber_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--lines[of its log\; 10]:lines:"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its name, or a prefix that only it has:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fiber_show_defaults_added=0
+
+_shtab_nexus_fiber_start_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its name, or a prefix that only it has:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fiber_start_defaults_added=0
+
+_shtab_nexus_fiber_stop_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--now[by SIGKILL, at once]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its name, or a prefix that only it has:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fiber_stop_defaults_added=0
 
 _shtab_nexus_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -115,6 +296,58 @@ _shtab_nexus_selftest_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_nexus_selftest_defaults_added=0
 
+_shtab_nexus_status_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_status_defaults_added=0
+
+_shtab_nexus_stl_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_stl_defaults_added=0
+
+_shtab_nexus_stl_watch_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--since[begin after the event with this id\; 0\: all left]:since:"
+  "--fiber[only events about this fiber]:fiber:"
+  "--kind[only events of this kind, as FiberSpawn]:kind:"
+  "--for[end after so many seconds]:seconds:"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_stl_watch_defaults_added=0
+
+_shtab_nexus_top_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_top_defaults_added=0
+
+_shtab_nexus_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--key[the public key that must have signed]:HEX:"
+  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_verify_defaults_added=0
+
 
 _shtab_nexus() {
   local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->nexus'
@@ -134,12 +367,43 @@ _shtab_nexus() {
       (( CURRENT += 1 ))
       curcontext="${curcontext%:*:*}:_shtab_nexus-$line[1]:"
       case $line[1] in
+        beb) _shtab_nexus_beb ;;
         bench) _shtab_nexus_bench ;;
+        boot) _arguments -C -s $_shtab_nexus_boot_options ;;
+        cap) _shtab_nexus_cap ;;
         completion) _arguments -C -s $_shtab_nexus_completion_options ;;
         doctor) _arguments -C -s $_shtab_nexus_doctor_options ;;
+        fiber) _shtab_nexus_fiber ;;
         help) _arguments -C -s $_shtab_nexus_help_options ;;
         run) _arguments -C -s $_shtab_nexus_run_options ;;
         selftest) _arguments -C -s $_shtab_nexus_selftest_options ;;
+        status) _arguments -C -s $_shtab_nexus_status_options ;;
+        stl) _shtab_nexus_stl ;;
+        top) _arguments -C -s $_shtab_nexus_top_options ;;
+        verify) _arguments -C -s $_shtab_nexus_verify_options ;;
+      esac
+  esac
+}
+
+_shtab_nexus_beb() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->beb'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_nexus_beb_defaults_added )); then
+    if (( ${_shtab_nexus_beb_options[(I)${(q)one_or_more}*]} +          ${_shtab_nexus_beb_options[(I)${(q)remainder}*]} +          ${_shtab_nexus_beb_options[(I)${(q)default}]} == 0 )); then
+      _shtab_nexus_beb_options+=(': :_shtab_nexus_beb_commands' '*::: :->beb')
+    fi
+    _shtab_nexus_beb_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_nexus_beb_options
+
+  case $state in
+    beb)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_nexus_beb-$line[1]:"
+      case $line[1] in
+        show) _arguments -C -s $_shtab_nexus_beb_show_options ;;
       esac
   esac
 }
@@ -163,6 +427,81 @@ _shtab_nexus_bench() {
       curcontext="${curcontext%:*:*}:_shtab_nexus_bench-$line[1]:"
       case $line[1] in
         core) _arguments -C -s $_shtab_nexus_bench_core_options ;;
+      esac
+  esac
+}
+
+_shtab_nexus_cap() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->cap'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_nexus_cap_defaults_added )); then
+    if (( ${_shtab_nexus_cap_options[(I)${(q)one_or_more}*]} +          ${_shtab_nexus_cap_options[(I)${(q)remainder}*]} +          ${_shtab_nexus_cap_options[(I)${(q)default}]} == 0 )); then
+      _shtab_nexus_cap_options+=(': :_shtab_nexus_cap_commands' '*::: :->cap')
+    fi
+    _shtab_nexus_cap_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_nexus_cap_options
+
+  case $state in
+    cap)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_nexus_cap-$line[1]:"
+      case $line[1] in
+        grant) _arguments -C -s $_shtab_nexus_cap_grant_options ;;
+        list) _arguments -C -s $_shtab_nexus_cap_list_options ;;
+        revoke) _arguments -C -s $_shtab_nexus_cap_revoke_options ;;
+      esac
+  esac
+}
+
+_shtab_nexus_fiber() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->fiber'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_nexus_fiber_defaults_added )); then
+    if (( ${_shtab_nexus_fiber_options[(I)${(q)one_or_more}*]} +          ${_shtab_nexus_fiber_options[(I)${(q)remainder}*]} +          ${_shtab_nexus_fiber_options[(I)${(q)default}]} == 0 )); then
+      _shtab_nexus_fiber_options+=(': :_shtab_nexus_fiber_commands' '*::: :->fiber')
+    fi
+    _shtab_nexus_fiber_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_nexus_fiber_options
+
+  case $state in
+    fiber)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_nexus_fiber-$line[1]:"
+      case $line[1] in
+        list) _arguments -C -s $_shtab_nexus_fiber_list_options ;;
+        restart) _arguments -C -s $_shtab_nexus_fiber_restart_options ;;
+        show) _arguments -C -s $_shtab_nexus_fiber_show_options ;;
+        start) _arguments -C -s $_shtab_nexus_fiber_start_options ;;
+        stop) _arguments -C -s $_shtab_nexus_fiber_stop_options ;;
+      esac
+  esac
+}
+
+_shtab_nexus_stl() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->stl'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_nexus_stl_defaults_added )); then
+    if (( ${_shtab_nexus_stl_options[(I)${(q)one_or_more}*]} +          ${_shtab_nexus_stl_options[(I)${(q)remainder}*]} +          ${_shtab_nexus_stl_options[(I)${(q)default}]} == 0 )); then
+      _shtab_nexus_stl_options+=(': :_shtab_nexus_stl_commands' '*::: :->stl')
+    fi
+    _shtab_nexus_stl_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_nexus_stl_options
+
+  case $state in
+    stl)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_nexus_stl-$line[1]:"
+      case $line[1] in
+        watch) _arguments -C -s $_shtab_nexus_stl_watch_options ;;
       esac
   esac
 }

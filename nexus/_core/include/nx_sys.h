@@ -2,7 +2,7 @@
 /*
  * The kernel's entry points without a C library, on x86-64, aarch64 and riscv64.
  *
- * A call returns what the kernel returns: a value from -4095 to -1 is a negated errno. There is no
+ * A call returns what the kernel returns: a value from -4095 to -1 is a negated errno. It sets no
  * errno variable, so these calls are safe in a child that shares its parent's memory.
  */
 #ifndef NX_SYS_H
@@ -11,6 +11,10 @@
 #include "nx_base.h"
 
 #include <asm/unistd.h>
+
+#if __STDC_HOSTED__
+#include <errno.h>
+#endif
 
 #if defined(__x86_64__)
 NX_INLINE long nx_syscall6(long number, long a, long b, long c, long d, long e, long f)
@@ -81,5 +85,21 @@ NX_INLINE long nx_syscall6(long number, long a, long b, long c, long d, long e, 
     NX_SYS_PICK(__VA_ARGS__, NX_SYS6, NX_SYS5, NX_SYS4, NX_SYS3, NX_SYS2, NX_SYS1, unused)         \
     (number, __VA_ARGS__)
 #define nx_sys0(number) nx_syscall6(number, 0, 0, 0, 0, 0, 0)
+
+NX_INLINE bool nx_sys_is_error(long result)
+{
+    return result < 0 && result >= -4095;
+}
+
+/* The code of a refused call; the reason goes where a C library has it, if there is one. */
+NX_INLINE int nx_sys_failed(long result)
+{
+#if __STDC_HOSTED__
+    errno = (int)-result;
+#else
+    (void)result;
+#endif
+    return NX_ESYS;
+}
 
 #endif
