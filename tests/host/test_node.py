@@ -214,14 +214,38 @@ def test_l1_is_killed_and_the_chain_goes_on(rig: Rig) -> None:
             (observer,) = [f for f in rig.json("fiber", "list")["items"] if f["name"] == "L1"]
             assert observer["lives"] == life
             os.kill(observer["pid"], signal.SIGKILL)
-            until(process, "FiberSpawn", "L1")
             while until(process, "FiberSpawn", "L1")["data"][0] != life + 1:
                 pass
+        # While it starts, SIGTERM still ends it as any program.
+        while rig.json("status")["beat_ns"] < rig.json("fiber", "show", "L1")["begin_ns"]:
+            pass
         assert end(process)[0] == 0
     finally:
         end(process, signal.SIGKILL)
     proof = rig.json("verify")
     assert (proof["bad"], proof["lost"], proof["unsigned"]) == (None, 0, 0)
+
+
+@pytest.mark.slow
+def test_the_default_node_survives_the_crash_of_each_of_its_fibers(rig: Rig) -> None:
+    (rig.folder / "node.kdl").unlink()
+    process = rig.start("--json")
+    try:
+        assert up(process)["fibers"] == ["L1", "digest", "lazarus", "pulse"]
+        for name in ("digest", "pulse", "lazarus"):
+            rig.json("fiber", "restart", name)
+        # A checkpoint is saved each second; a life that has one says so.
+        limit = time.monotonic() + WAIT_S
+        while not any("goes on" in line for line in rig.json("fiber", "show", "digest")["log"]):
+            assert time.monotonic() < limit
+            rig.json("fiber", "restart", "digest")
+            rig.run("stl", "watch", "--for", "1.5")
+        fibers = {fiber["name"]: fiber for fiber in rig.json("fiber", "list")["items"]}
+        assert all(fiber["state"] in ("alive", "starting") for fiber in fibers.values())
+        assert end(process)[0] == 0
+    finally:
+        end(process, signal.SIGKILL)
+    assert rig.json("verify")["bad"] is None
 
 
 @pytest.mark.slow
