@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 import nexus
 from nexus.errors import AbsentError
+from nexus.membrane.default import default_node
 from nexus.physics.supervisor import host_facts, supervisor_path
 
 NOBODY = 65534
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "json"
 WAIT_S = 30
 NODE = """
 survivability "hardened"
@@ -34,6 +37,13 @@ group "pair" strategy="one-for-one" {
 fiber "once" { program "/bin/sh" "-c" "exit 3" }
 channel "way" from="stays" to="fails"
 """
+
+
+def checked(document: dict[str, object]) -> dict[str, object]:
+    """A document that fits the schema of its type."""
+    text = (SCHEMAS / f"{document['type']}.schema.json").read_text()
+    jsonschema.validate(document, json.loads(text))
+    return document
 
 
 @dataclass
@@ -77,7 +87,7 @@ class Rig:
     def json(self, *words: str) -> dict[str, object]:
         done = self.run(*words, "--json")
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return checked(json.loads(done.stdout))
 
 
 def up(process: subprocess.Popen[str]) -> dict[str, object]:
@@ -85,7 +95,7 @@ def up(process: subprocess.Popen[str]) -> dict[str, object]:
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, process.communicate()[1]
-    return json.loads(line)
+    return checked(json.loads(line))
 
 
 def until(process: subprocess.Popen[str], title: str, fiber: str | None) -> dict[str, object]:
@@ -194,7 +204,7 @@ def test_fibers_and_capabilities_are_told_what_to_do(rig: Rig) -> None:
         assert [item["parent"] for item in items] == [None, 0]
         assert rig.json("cap", "revoke", "stays", "0")["count"] == 2
         watched = rig.run("stl", "watch", "--since", "0", "--for", "0.1", "--json")
-        events = [json.loads(line) for line in watched.stdout.splitlines()]
+        events = [checked(json.loads(line)) for line in watched.stdout.splitlines()]
         assert [event["id"] for event in events] == list(range(1, len(events) + 1))
         assert events[0]["title"] == "SystemBoot"
         busy = rig.run("boot", "--json")
@@ -227,8 +237,8 @@ def test_l1_is_killed_and_the_chain_goes_on(rig: Rig) -> None:
 
 
 @pytest.mark.slow
-def test_the_default_node_survives_the_crash_of_each_of_its_fibers(rig: Rig) -> None:
-    (rig.folder / "node.kdl").unlink()
+def test_the_default_node_survives_the_end_of_each_of_its_fibers(rig: Rig) -> None:
+    (rig.folder / "node.kdl").write_text(default_node())
     process = rig.start("--json")
     try:
         assert up(process)["fibers"] == ["L1", "digest", "lazarus", "pulse"]

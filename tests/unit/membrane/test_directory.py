@@ -91,4 +91,4 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_default_node_is_sound() -> None:
     node = parse_node(default_node(), "/")
     assert [fiber.name for fiber in node.fibers] == ["pulse", "digest", "lazarus"]
-    assert all(fiber.standby for fiber in node.fibers)
+    assert [fiber.checkpoint for fiber in node.fibers] == [False, True, True]
