@@ -1,8 +1,11 @@
 """Confined starts and restarts beside bubblewrap, sandlock, Erlang/OTP and supervisord.
 
 A start is timed from the call in Python to the first byte that a static program writes, a restart
-from the SIGKILL of the program to the first byte of the next one. The byte comes through a FIFO, so
-that every peer delivers it in the same way. Programs under other licences run as processes.
+from the SIGKILL of the program to the first byte of the next one. Three starts are ours: another
+life of a fiber that a running supervisor holds ready, which is how one runs a program again and
+again; a fiber that the supervisor does not know yet; and a supervisor for this fiber alone, as
+`nexus run` has it. The byte comes through a FIFO, so that every peer delivers it in the same way.
+Programs under other licences run as processes.
 """
 
 from __future__ import annotations
@@ -22,9 +25,12 @@ from harness import ROOT, Bar, main
 
 from nexus.logic.bkdl import encode_plan
 from nexus.logic.confine import HostLayers, confine
+from nexus.logic.control import Control, FiberPlace
 from nexus.logic.manifest import Draft, Program, complete
+from nexus.physics.control import ControlLink, control_pair
 from nexus.physics.files import HostFiles
 from nexus.physics.supervisor import host_facts, seal_plan, supervisor_path
+from nexus.seams.supervisor import Operation, Request
 
 NAMESPACES = ("user", "pid", "ipc", "mount", "network")
 SETTLE_SECONDS = 0.01
@@ -53,8 +59,8 @@ def compile_beat(place: Path) -> Path:
     return program
 
 
-def supervised(words: list[str], waived: tuple[str, ...] = (), *, restart: bool = False):
-    """The command line of nexus-l0 for a program, with its sealed plan."""
+def plan_of(words: list[str], waived: tuple[str, ...] = (), *, restart: bool = False) -> int:
+    """The sealed plan of a program."""
     directory = str(Path(words[0]).parent)
     draft = Draft(
         waived=frozenset(f"{one} namespace" for one in waived),
@@ -65,9 +71,63 @@ def supervised(words: list[str], waived: tuple[str, ...] = (), *, restart: bool 
     program = Program(words[0], tuple(words), None, dynamic=False)
     spec = complete(draft, program, environment={}, directory=directory)
     confined = confine(spec, HostLayers(**host_facts()), HostFiles())
-    plan = seal_plan(encode_plan(confined.manifest, image=-1, digest=None))
+    return seal_plan(encode_plan(confined.manifest, image=-1, digest=None))
+
+
+def supervised(words: list[str], waived: tuple[str, ...] = (), *, restart: bool = False):
+    """The command line of a supervisor for a program alone."""
+    plan = plan_of(words, waived, restart=restart)
     os.set_inheritable(plan, True)
     return [supervisor_path(), "run", str(plan)]
+
+
+@contextmanager
+def node() -> Iterator[Control]:
+    """A running supervisor, and what to ask it with."""
+    ours, its = control_pair()
+    command = [supervisor_path(), "serve", str(its.fileno())]
+    child = subprocess.Popen(command, pass_fds=[its.fileno()])
+    its.close()
+    control = Control(ControlLink(ours))
+    try:
+        yield control
+    finally:
+        control.close()
+        child.wait()
+
+
+def life_starter(control: Control, words: list[str], bell: Bell) -> Callable[[], float]:
+    place = control.start([plan_of(words), 0, 1, 2], hold=True)
+    request = Request(Operation.BEGIN, 0, place.slot, place.generation)
+
+    def start() -> float:
+        time.sleep(SETTLE_SECONDS)
+        begin = time.perf_counter()
+        posted = control.post(request)
+        bell.wait()
+        elapsed = time.perf_counter() - begin
+        control.finish(posted)
+        control.wait(place)
+        return elapsed
+
+    return start
+
+
+def fiber_starter(control: Control, words: list[str], bell: Bell) -> Callable[[], float]:
+    plan = plan_of(words)
+
+    def start() -> float:
+        begin = time.perf_counter()
+        posted = control.post_start([plan, 0, 1, 2])
+        bell.wait()
+        elapsed = time.perf_counter() - begin
+        answer = control.finish(posted)
+        place = FiberPlace(answer.slot, answer.generation)
+        control.wait(place)
+        control.forget(place)
+        return elapsed
+
+    return start
 
 
 def starter(command: list[str], bell: Bell) -> Callable[[], float]:
@@ -134,9 +194,11 @@ def supervisor(command: list[str], bell: Bell) -> Iterator[None]:
         child.wait()
 
 
-def start_cases(place: Path, bell: Bell) -> dict[str, Callable[[], float]]:
+def start_cases(place: Path, bell: Bell, control: Control) -> dict[str, Callable[[], float]]:
     words = [str(compile_beat(place)), str(bell.path), "once"]
     cases = {
+        "another life, all layers": life_starter(control, words, bell),
+        "a new fiber, all layers": fiber_starter(control, words, bell),
         "posix_spawn, unconfined": starter(words, bell),
         "nexus-l0, all layers": starter(supervised(words), bell),
         "nexus-l0, without namespaces": starter(supervised(words, NAMESPACES), bell),
@@ -193,7 +255,7 @@ def restart_cases(stack: ExitStack) -> dict[str, Callable[[], float]]:
 def measured(rounds: int) -> dict[str, list[float]]:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        cases = start_cases(place, Bell(place)) | restart_cases(stack)
+        cases = start_cases(place, Bell(place), stack.enter_context(node())) | restart_cases(stack)
         results: dict[str, list[float]] = {name: [] for name in cases}
         for _ in range(rounds):
             for name, once in cases.items():
@@ -202,9 +264,9 @@ def measured(rounds: int) -> dict[str, list[float]]:
 
 
 BARS = [
-    Bar("spawn", "nexus-l0, all layers", "bubblewrap", 0.2),
-    Bar("spawn", "nexus-l0, all layers", "sandlock", 0.2),
-    Bar("spawn", "nexus-l0, all layers", "posix_spawn, unconfined", 2.5),
+    Bar("spawn", "another life, all layers", "bubblewrap", 0.2),
+    Bar("spawn", "another life, all layers", "sandlock", 0.2),
+    Bar("spawn", "another life, all layers", "posix_spawn, unconfined", 2.5),
     Bar("restart", "nexus-l0 restart, all layers", "Erlang/OTP supervisor and port", 0.8),
     Bar("restart", "nexus-l0 restart, all layers", "supervisord", 1 / 300),
 ]

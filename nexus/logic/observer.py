@@ -20,7 +20,9 @@ from nexus.seams.supervisor import L1_SLOT, Feature, NodeState, Observer, System
 __all__ = ["ObserverEngine"]
 
 # L0 waits for a beat for four times as long.
-BEAT_S = 0.2
+BEAT_S = 0.25
+# Between looks at the table: baselines are fed, and the features read.
+LOOK_S = 1.0
 # When the node shuts down, so that a request to end is never slept over.
 END_S = 0.05
 _TICKS = Feature.HEARTBEAT | Feature.BASELINE | Feature.VERDICTS
@@ -56,33 +58,43 @@ class ObserverEngine:
         self._clock = clock
         self._look = look
         self._normality = Normality()
+        self._features = Feature(0)
+        self._look_ns = 0
         head = table.head()
         lives = [fiber.lives for fiber in table.fibers() if fiber.slot == L1_SLOT]
         ledger.start(head.start_ns, head.start_wall_ns, head.generation, max(lives, default=0))
         self.newest = ledger.next_id
 
-    def record(self) -> None:
-        """Write all events that are new."""
+    def record(self) -> bool:
+        """Write all events that are new; whether there were any."""
         events = self._table.events(self.newest)
         for event in events.events:
             self._ledger.event(event)
         self.newest = events.newest
-        self._ledger.flush()
+        if events.events:
+            self._ledger.flush()
+        return bool(events.events)
 
     def step(self) -> float | None:
         """Do what is due; for how many seconds nothing will be, None for ever."""
         self._page.beat()
-        self.record()
-        boot, runtime = self._table.features()
-        features = boot | runtime
-        if features & Feature.BASELINE:
-            now_ns = self._clock.monotonic_ns()
+        now_ns = self._clock.monotonic_ns()
+        due = now_ns >= self._look_ns
+        if self.record() or due:
+            boot, runtime = self._table.features()
+            self._features = boot | runtime
+            if self._table.head().state != NodeState.UP:
+                return END_S
+        if due:
+            self._look_ns = now_ns + int(LOOK_S * 1e9)
+            self._look_for_the_abnormal(now_ns)
+        return BEAT_S if self._features & _TICKS else None
+
+    def _look_for_the_abnormal(self, now_ns: int) -> None:
+        if self._features & Feature.BASELINE:
             for finding in self._normality.look(self._table.fibers(), now_ns):
-                self._tell(finding, now_ns, bool(features & Feature.VERDICTS))
+                self._tell(finding, now_ns, bool(self._features & Feature.VERDICTS))
             self._ledger.flush()
-        if self._table.head().state != NodeState.UP:
-            return END_S
-        return BEAT_S if features & _TICKS else None
 
     def _tell(self, finding: Finding, now_ns: int, verdicts: bool) -> None:
         raw = encode_event(

@@ -187,6 +187,7 @@ static int serve(const int *words)
         return fail(problem);
     }
     node.serving = true;
+    (void)nx_l0_become_prompt(&node);
     node.clients[0] = control;
     if (words[1] >= 0) {
         node.listen = take(words[1]);

@@ -144,6 +144,7 @@ typedef struct nx_l0_fiber {
     uint64_t ended_ns; /* of the last life, 0: none has ended */
     uint64_t event;    /* id of the last one about it */
     uint64_t floor;    /* highest sequence of a checkpoint that was seen */
+    uint64_t saved;    /* highest sequence in the slot, not verified */
     uint64_t image;    /* first bytes of its digest */
     uint32_t demotions;
     uint32_t tier;
@@ -172,6 +173,7 @@ typedef struct nx_l0_node {
     int32_t observer_descriptor;    /* of its page */
     const nx_node_observer *observer;
     uint64_t verdict; /* sequence of the last one taken */
+    uint64_t ticks;
     uint64_t tick_ns; /* when heartbeat and audit are due; NX_L0_FOREVER: never */
     int32_t sched[2]; /* schedstat and stat of L1, or -1 */
     nx_watchdog watchdog;
@@ -181,6 +183,7 @@ typedef struct nx_l0_node {
     bool stopping;
     bool phoenix; /* due */
     bool prompt;  /* real time was asked for */
+    long prompt_result;
     uint64_t starts;
     uint8_t features; /* effective mask */
     nx_feature feature;
@@ -368,7 +371,7 @@ void nx_l0_drop_client(nx_l0_node *node, uint32_t client);
 void nx_l0_shut_down(nx_l0_node *node, uint64_t now_ns);
 
 /* Real time for the supervisor, not for its children: an overrun is found when it happens. Asked
- * for once, when there is something to hold; the negative errno of a refusal. */
+ * for once; the negative errno of a refusal, each time. */
 long nx_l0_become_prompt(nx_l0_node *node);
 
 /* Until everything is over; the exit status of the whole run. */

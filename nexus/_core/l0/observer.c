@@ -7,8 +7,11 @@
 #include <linux/fcntl.h>
 #include <string.h>
 
-#define TICK_NS        (250 * (uint64_t)NX_L0_MS)
-#define MISSES         4u
+#define TICK_NS (250 * (uint64_t)NX_L0_MS)
+/* L1 has 1 s, four beats. A beat is seen up to one look late, so that after three it has had them.
+ */
+#define MISSES         3u
+#define AUDIT_TICKS    4u /* between looks at the capability words */
 #define VERDICT_WINDOW (1000 * (uint64_t)NX_L0_MS)
 #define CONFIDENCE     5000u
 #define PHOENIX_MAX    3u
@@ -127,7 +130,7 @@ static void audit(nx_l0_node *node)
         (void)nx_l0_event(node, NULL,
                           &(nx_stl_event){.kind = NX_STL_VOTE_REPAIR, .data = {state.repaired, 8}});
     }
-    if (!nx_feature_on(node->features, NX_FEATURE_AUDIT)) {
+    if (!nx_feature_on(node->features, NX_FEATURE_AUDIT) || node->ticks++ % AUDIT_TICKS != 0) {
         return;
     }
     for (unsigned i = 0; i < 3; i++) {
@@ -248,6 +251,26 @@ static void rise(nx_l0_node *node, uint64_t now_ns)
     }
 }
 
+/* How far each fiber's saves have come, for whoever looks; what is believed is found at a restart.
+ */
+static void look_at_saves(nx_l0_node *node)
+{
+    for (uint32_t i = 0; i < NX_NODE_OBSERVER; i++) {
+        nx_l0_fiber *fiber = &node->fibers[i];
+        if (fiber->checkpoint != NULL && nx_l0_is_alive(fiber)) {
+            uint64_t first =
+                __atomic_load_n(&fiber->checkpoint->copies[0].sequence, __ATOMIC_RELAXED);
+            uint64_t second =
+                __atomic_load_n(&fiber->checkpoint->copies[1].sequence, __ATOMIC_RELAXED);
+            uint64_t saved = first > second ? first : second;
+            if (saved != fiber->saved) {
+                fiber->saved = saved;
+                nx_l0_publish(fiber);
+            }
+        }
+    }
+}
+
 void nx_l0_observe(nx_l0_node *node, uint64_t now_ns)
 {
     if (node->phoenix && node->table->head.phoenix < PHOENIX_MAX && !node->stopping) {
@@ -260,6 +283,7 @@ void nx_l0_observe(nx_l0_node *node, uint64_t now_ns)
     uint64_t late_ns = now_ns - node->tick_ns;
     node->tick_ns = now_ns + TICK_NS;
     audit(node);
+    look_at_saves(node);
     check_heartbeat(node, late_ns);
     nx_l0_take_verdicts(node, now_ns);
 }

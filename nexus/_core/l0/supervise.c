@@ -233,12 +233,12 @@ long nx_l0_become_prompt(nx_l0_node *node)
 {
     int32_t priority = SUPERVISOR_PRIORITY;
 
-    if (node->prompt) {
-        return 0;
+    if (!node->prompt) {
+        node->prompt = true;
+        node->prompt_result =
+            nx_sys(__NR_sched_setscheduler, 0, SCHED_FIFO_ | RESET_ON_FORK, &priority);
+        /* Refused beyond RLIMIT_MEMLOCK; then a page of ours may have to be read again. */
+        (void)nx_sys(__NR_mlockall, 3);
     }
-    node->prompt = true;
-    long result = nx_sys(__NR_sched_setscheduler, 0, SCHED_FIFO_ | RESET_ON_FORK, &priority);
-    /* Refused beyond RLIMIT_MEMLOCK; then a page of ours may have to be read again. */
-    (void)nx_sys(__NR_mlockall, 3);
-    return result;
+    return node->prompt_result;
 }

@@ -153,7 +153,7 @@ void nx_l0_publish(nx_l0_fiber *fiber)
     entry->cpu_ns = fiber->budget.cpu_ns;
     entry->bursts = fiber->budget.bursts;
     entry->overruns = fiber->overruns;
-    entry->checkpoint = fiber->floor;
+    entry->checkpoint = fiber->saved > fiber->floor ? fiber->saved : fiber->floor;
     entry->image = fiber->image;
     entry->event = fiber->event;
     if (fiber->bytes != NULL) {

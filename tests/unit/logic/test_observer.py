@@ -7,7 +7,7 @@ import pytest
 from nexus.logic.ledger import Ledger, RecordType, verify
 from nexus.logic.ledger import _raw_records as raw_records
 from nexus.logic.normality import REPETITIONS, SAMPLES_LOCK, Normality
-from nexus.logic.observer import BEAT_S, END_S, ObserverEngine
+from nexus.logic.observer import BEAT_S, END_S, LOOK_S, ObserverEngine
 from nexus.physics.stl import encode_event
 from nexus.seams.events import EventKind
 from nexus.seams.supervisor import Feature, FiberEntry, FiberFlag, FiberState, VerdictCode
@@ -176,7 +176,7 @@ def test_a_finding_is_written_issued_and_l0_is_told_to_look(monkeypatch) -> None
         cpu_ns = 10_000_000 if i <= SAMPLES_LOCK else 90_000_000
         grown = {"bursts": 10, "cpu_ns": cpu_ns}
         feed.totals = {name: feed.totals.get(name, 0) + step for name, step in grown.items()}
-        rig.clock.advance(250_000_000)
+        rig.clock.advance(int(LOOK_S * 1e9))
         rig.engine.step()
     assert [issued[1] for issued in rig.page.issued] == [VerdictCode.DEMOTE]
     assert rig.looks == 1
