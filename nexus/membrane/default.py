@@ -17,6 +17,7 @@ group "telemetry" strategy="one-for-one" {
         module "nexus.membrane.fibers.pulse"
         pledge "stdio" "rpath"
 __THERMAL__        restart "always"
+        standby
     }
     // Summarises them, and saves what it knows: a restart goes on from there.
     fiber "digest" {
@@ -24,6 +25,7 @@ __THERMAL__        restart "always"
         pledge "stdio" "rpath"
         restart "always"
         checkpoint
+        standby
     }
 }
 
@@ -33,6 +35,7 @@ fiber "lazarus" {
     pledge "stdio" "rpath"
     restart "always" intensity=10 period="60s"
     checkpoint
+    standby
 }
 
 channel "telemetry" from="pulse" to="digest" slots=256 size=64

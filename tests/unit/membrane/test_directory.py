@@ -92,3 +92,4 @@ def test_the_default_node_is_sound() -> None:
     node = parse_node(default_node(), "/")
     assert [fiber.name for fiber in node.fibers] == ["pulse", "digest", "lazarus"]
     assert [fiber.checkpoint for fiber in node.fibers] == [False, True, True]
+    assert all(fiber.standby for fiber in node.fibers)
