@@ -11,7 +11,9 @@ from harness import Bar, Case, main
 from peer import PeerProcess
 from seccomp_calls import NUMBERS
 
+from nexus.logic.pledge import DEFAULT_PROMISES, compile_pledge
 from nexus.physics import Action, SeccompFilter, seccomp_capabilities, syscall_mask, syscalls
+from nexus.physics.syscalls import native_machine
 
 DENY = Action.errno(1)
 MISSING = []
@@ -107,6 +109,14 @@ def cases():
         print(f"  {len(program):5} instructions, {shape}", file=sys.stderr)
     for shape in ("auto", "tree", "linear"):
         yield Case(f"install {shape}", lambda n, p=shapes[shape]: install(p, n))
+    pledge, _ = compile_pledge(DEFAULT_PROMISES, "deny", native_machine())
+    named = {
+        "default pledge": SeccompFilter.from_bytes(pledge),
+        "empty": SeccompFilter.compile([], default=Action.ALLOW),
+    }
+    for name, program in named.items():
+        print(f"  {len(program):5} instructions, {name}", file=sys.stderr)
+        yield Case(f"install {name}", lambda n, p=program: install(p, n))
     for shape in ("tree", "words", "linear"):
         yield Case(f"getppid under {shape}", in_children(shapes[shape], calls))
     yield Case("getppid without a filter", in_children(None, calls))

@@ -74,6 +74,7 @@ cdef extern from "nx_seccomp.h" nogil:
     int nx_seccomp_install(const nx_cbpf_insn *insns, uint32_t count, uint32_t flags, int *ret_fd)
     int nx_seccomp_no_new_privs()
     int nx_seccomp_notify_sizes(uint16_t *ret_sizes)
+    int nx_seccomp_take_listener(int pid, int descriptor, int *ret_fd)
     int nx_cbpf_check(const nx_cbpf_insn *insns, uint32_t count, uint32_t size,
                       uint32_t *ret_index)
     uint32_t nx_cbpf_run(const nx_cbpf_insn *insns, uint32_t count, const void *data,
@@ -347,3 +348,13 @@ def notify_sizes():
         return None
     raise_code(code, "seccomp notification sizes")
     return sizes[0], sizes[1], sizes[2]
+
+
+def take_listener(pid, descriptor):
+    """A descriptor of the listener that another process has; OSError without the right to it."""
+    cdef int fd = -1
+    cdef int code = nx_seccomp_take_listener(<int>as_bounded(pid, 0x7FFFFFFF),
+                                             <int>as_bounded(descriptor, 0x7FFFFFFF), &fd)
+    raise_code(code, "this kernel hands over no descriptors (pidfd_getfd, Linux 5.6)"
+               if code == NX_EABSENT else "seccomp listener")
+    return fd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -14,12 +15,24 @@ from nexus import __version__
 from nexus.cli.grammar import Commands, Parser, add_command, add_common
 from nexus.cli.node_grammar import add_node_commands
 from nexus.cli.output import Output
-from nexus.errors import NexusError
+from nexus.errors import FaultError, NexusError
 
 __all__ = ["main", "make_parser"]
 
 EXIT_BUG = 70
 EXIT_INTERRUPT = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def _add_learn(run: Parser) -> None:
+    run.add_argument(
+        "--learn",
+        action="store_true",
+        help="run it unconfined, and print the least manifest that would let it pass",
+    )
+    run.add_argument(
+        "--output", metavar="FILE", help="where --learn writes the manifest; stderr else"
+    )
 
 
 def _add_run(commands: Commands) -> None:
@@ -31,7 +44,8 @@ def _add_run(commands: Commands) -> None:
         "  nexus run -- python3 agent.py\n"
         "  nexus run --pledge stdio,rpath --unveil data=r -- ./parser data/input\n"
         "  nexus run --restart on-failure --limit memory=256M -- ./service\n"
-        "  nexus run --explain --pledge stdio,inet -- ./client",
+        "  nexus run --explain --pledge stdio,inet -- ./client\n"
+        "  nexus run --learn --output agent.kdl -- python3 agent.py",
     )
     run.add_argument(
         "--manifest", metavar="FILE", help="take what is not said here from a fiber in KDL"
@@ -81,6 +95,7 @@ def _add_run(commands: Commands) -> None:
     )
     run.add_argument("--name", help="its name in messages")
     run.add_argument("--explain", action="store_true", help="show the policy, run nothing")
+    _add_learn(run)
     run.add_argument(
         "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="and its words"
     )
@@ -169,6 +184,14 @@ def _report_bug(error: Exception, output: Output, *, debug: bool) -> int:
     return EXIT_BUG
 
 
+def _report_no_room(error: OSError, output: Output) -> int:
+    # What is still in the buffer has no room either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    message = f"the output cannot be written: {error.strerror}"
+    output.error(FaultError.code, message, "make room where it is written to")
+    return FaultError.exit_code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -200,4 +223,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.error(error.code, str(error), error.hint)
         return error.exit_code
     except Exception as error:  # the last line of the program: whatever is left is a bug
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _report_no_room(error, output)
         return _report_bug(error, output, debug=debug)

@@ -12,6 +12,7 @@ from nexus.logic.bkdl import encode_plan
 from nexus.logic.confine import Confined, FiberSpec, HostLayers, confine
 from nexus.logic.manifest import (
     Draft,
+    Program,
     complete,
     merge,
     parse_limit,
@@ -93,8 +94,25 @@ def _explain(output: Output, spec: FiberSpec, confined: Confined) -> None:
         output.line(f"missing   {path}")
 
 
+def _learn(
+    arguments: argparse.Namespace, output: Output, draft: Draft, program: Program
+) -> int:  # fmt: skip
+    from nexus.cli.learn import write_lesson
+
+    if arguments.manifest is not None or arguments.explain:
+        raise ManifestError("--learn writes a manifest and takes none, nor --explain")
+    return write_lesson(
+        program,
+        draft.program,
+        environment=dict(os.environ),
+        name=draft.name,
+        output=output,
+        target=arguments.output,
+    )
+
+
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Become the supervisor of the program; returns only for --explain."""
+    """Become the supervisor of the program; returns only for --explain and --learn."""
     directory = str(Path.cwd())
     draft = _said(arguments, directory)
     if arguments.manifest is not None:
@@ -102,6 +120,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if not draft.program:
         raise ManifestError("no program is given", hint="nexus run [OPTIONS] -- PROGRAM")
     program = find_image(draft.program, draft.directory or directory)
+    if arguments.learn:
+        return _learn(arguments, output, draft, program)
+    if arguments.output is not None:
+        raise ManifestError("--output is for what --learn writes", hint="give --learn, too")
     spec = complete(draft, program, environment=dict(os.environ), directory=directory)
     host = HostLayers(**host_facts())
     confined = confine(spec, host, HostFiles())

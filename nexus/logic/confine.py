@@ -27,7 +27,16 @@ from nexus.logic.unveil import (
 )
 from nexus.seams.files import FileTree
 
-__all__ = ["LAYERS", "TIERS", "Confined", "FiberSpec", "HostLayers", "Layer", "confine"]
+__all__ = [
+    "LAYERS",
+    "TIERS",
+    "Confined",
+    "FiberSpec",
+    "HostLayers",
+    "Layer",
+    "confine",
+    "shown_anyway",
+]
 
 # CLONE_NEW* of linux/sched.h.
 _MOUNT, _UTS, _IPC, _USER, _PID, _NETWORK = 1 << 17, 1 << 26, 1 << 27, 1 << 28, 1 << 29, 1 << 30
@@ -218,20 +227,24 @@ def _namespaces(enforced: frozenset[str]) -> int:
     return value
 
 
-def _rules(spec: FiberSpec, *, hiding: bool) -> tuple[Unveil, ...]:
-    """What is shown: the system's folders, the program's own, and what was asked for.
+def shown_anyway(program: str) -> tuple[Unveil, ...]:
+    """What a fiber sees that is not bare: the system's folders and the program's own."""
+    folder = posixpath.dirname(program)
+    home = posixpath.dirname(folder) if posixpath.basename(folder) in ("bin", "sbin") else folder
+    return tuple(Unveil(path, "rx") for path in (*SYSTEM_PATHS, home) if path != "/")
 
-    Where mounts can hide, the password hashes in those folders are: root could read them.
+
+def _rules(spec: FiberSpec, *, hiding: bool) -> tuple[Unveil, ...]:
+    """What is shown anyway, and what was asked for.
+
+    Where mounts can hide, the password hashes in the system's folders are: root could read them.
     """
     if spec.bare:
         return spec.unveil
-    folder = posixpath.dirname(spec.program)
-    home = posixpath.dirname(folder) if posixpath.basename(folder) in ("bin", "sbin") else folder
     asked = {rule.path for rule in spec.unveil}
-    own = [path for path in (*SYSTEM_PATHS, home) if path not in asked and path != "/"]
+    own = [rule for rule in shown_anyway(spec.program) if rule.path not in asked]
     secret = [path for path in SECRET_PATHS if hiding and path not in asked]
-    rules = [Unveil(path, "rx") for path in own] + [Unveil(path, "") for path in secret]
-    return (*rules, *spec.unveil)
+    return (*own, *(Unveil(path, "") for path in secret), *spec.unveil)
 
 
 def _limits(spec: FiberSpec) -> tuple[Limit, ...]:

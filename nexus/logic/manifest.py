@@ -18,6 +18,7 @@ import ckdl
 
 from nexus.errors import ManifestError
 from nexus.logic.confine import FiberSpec
+from nexus.logic.narrow import NO_EXEC_PROMISES
 from nexus.logic.pledge import DEFAULT_PROMISES, LOADER_PROMISES, Disposition, parse_promises
 from nexus.logic.unveil import Unveil
 
@@ -200,6 +201,10 @@ def _pledge(reader: NodeReader, draft: Draft) -> Draft:
     return replace(draft, promises=parse_promises(" ".join(reader.strings(0))))
 
 
+def _exec_pledge(reader: NodeReader, draft: Draft) -> Draft:
+    raise reader.wrong("no filter can wait for an exec", hint=NO_EXEC_PROMISES)
+
+
 def _restart(reader: NodeReader, draft: Draft) -> Draft:
     reader.shape("intensity", "period", "delay")
     return replace(
@@ -248,6 +253,7 @@ _NODES: Mapping[str, Callable[[NodeReader, Draft], Draft]] = {
     "environment": _environment,
     "directory": _word("directory"),
     "pledge": _pledge,
+    "exec-promises": _exec_pledge,
     "unveil": _unveil,
     "bare": _switch("bare"),
     "refused": _word("disposition"),

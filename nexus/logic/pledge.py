@@ -27,6 +27,7 @@ __all__ = [
     "founding_mask",
     "parse_promises",
     "promise_mask",
+    "promise_rules",
 ]
 
 Disposition = Literal["deny", "trap", "kill"]
@@ -193,7 +194,11 @@ def _memory_rules(promises: frozenset[str]) -> list[SeccompRule]:
 
 def _process_rules(promises: frozenset[str]) -> list[SeccompRule]:
     # The flags are the first argument on all three machines.
-    rules = [_allow(("personality",), _equal(0, 0xFFFFFFFF))]
+    rules = [
+        _allow(("personality",), _equal(0, 0xFFFFFFFF)),
+        # A further filter on all threads, as nexus.logic.narrow installs it.
+        _allow(("seccomp",), _equal(0, 1), _equal(1, 1)),
+    ]
     if "proc" in promises:
         rules.append(_allow(("clone",), _without(0, _CLONE_NEW)))
         rules.append(_allow(("prlimit64",)))
@@ -255,7 +260,8 @@ def _socket_rules(promises: frozenset[str]) -> list[SeccompRule]:
     return rules
 
 
-def _rules(promises: frozenset[str]) -> list[SeccompRule]:
+def promise_rules(promises: frozenset[str]) -> list[SeccompRule]:
+    """The rules of promises: the first that holds decides, and what none decides is refused."""
     plain = sorted({name for word in promises for name in CALLS.get(word, "").split()})
     rules = [SeccompRule(REFUSED_SOFTLY, Action.errno(_ENOSYS))]
     if "exec" not in promises:
@@ -293,7 +299,7 @@ def compile_pledge(
         "kill": Action.KILL_PROCESS,
     }[disposition]
     compiled = SeccompFilter.compile(
-        _rules(promises),
+        promise_rules(promises),
         default=refused,
         machine=_machine(machine),
         skip_absent=True,

@@ -23,6 +23,7 @@ from nexus.logic.bkdl import LandlockRule, Mount
 from nexus.seams.files import FileTree
 
 __all__ = [
+    "DEVICES",
     "SECRET_PATHS",
     "SYSTEM_PATHS",
     "Shown",
@@ -30,6 +31,7 @@ __all__ = [
     "landlock_files",
     "landlock_rules",
     "mounts",
+    "resolve",
     "show",
 ]
 
@@ -42,7 +44,7 @@ SYSTEM_PATHS = (
 )  # fmt: skip
 # Parts of those that root alone may read, and that no program without privileges needs.
 SECRET_PATHS = ("/etc/gshadow", "/etc/gshadow-", "/etc/shadow", "/etc/shadow-")
-_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
+DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 # MOUNT_ATTR_* of linux/mount.h.
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
@@ -119,7 +121,7 @@ class Shown:
     missing: tuple[str, ...]
 
 
-def _resolve(files: FileTree, path: str, links: dict[str, str]) -> str | None:
+def resolve(files: FileTree, path: str, links: dict[str, str]) -> str | None:
     """The path without symbolic links; those on the way go into `links`."""
     parts = path.split("/")[1:]
     at = "/"
@@ -158,7 +160,7 @@ def show(rules: Iterable[Unveil], files: FileTree) -> Shown:
     rights: dict[str, str] = {}
     missing = []
     for rule in rules:
-        place = _resolve(files, rule.path, links)
+        place = resolve(files, rule.path, links)
         if place is None:
             missing.append(rule.path)
             continue
@@ -203,7 +205,7 @@ def mounts(shown: Shown, *, system: bool, own_proc: bool) -> tuple[Mount, ...]:
         else:
             steps.append(Mount(Mount.BIND, "/proc", "/proc", fixed))
         steps.append(Mount(Mount.TMPFS, "/dev", attributes=NOSUID | NOEXEC, mode=0o755))
-        for name in _DEVICES:
+        for name in DEVICES:
             device = f"/dev/{name}"
             steps.append(Mount(Mount.BIND, device, device, NOSUID | NOEXEC, optional=True))
         steps.append(Mount(Mount.DEVPTS, "/dev/pts", attributes=NOSUID | NOEXEC))
@@ -301,5 +303,5 @@ def landlock_rules(shown: Shown, *, abi: int, system: bool, hidden: bool) -> lis
             rules += [LandlockRule(everything, path) for path in ("/tmp", "/dev/shm")]
         else:
             rules.append(LandlockRule(_access("r", True, abi), "/proc"))
-            rules += [LandlockRule(_access("rw", False, abi), f"/dev/{one}") for one in _DEVICES]
+            rules += [LandlockRule(_access("rw", False, abi), f"/dev/{one}") for one in DEVICES]
     return rules

@@ -28,6 +28,7 @@ __all__ = [
     "SeccompCapabilities",
     "SeccompFilter",
     "SeccompRule",
+    "audit_arch",
     "seccomp_capabilities",
 ]
 
@@ -205,7 +206,7 @@ class SeccompFilter:
             plain,
             default=default.value,
             foreign=foreign.value,
-            arch=_arch(chosen),
+            arch=audit_arch(chosen),
             clone3=syscalls(chosen)["clone3"] if clone3_refused else None,
         )
         return cls(program, chosen)
@@ -234,7 +235,7 @@ class SeccompFilter:
             allow=allow.value,
             default=default.value,
             foreign=foreign.value,
-            arch=_arch(chosen),
+            arch=audit_arch(chosen),
             clone3=syscalls(chosen)["clone3"] if clone3_refused else None,
             shape=shape,
         )
@@ -248,7 +249,7 @@ class SeccompFilter:
             ValueError: the kernel would refuse the program.
         """
         chosen = native_machine() if machine is None else machine
-        _arch(chosen)
+        audit_arch(chosen)
         return cls(_core.Program(code), chosen)
 
     @property
@@ -277,7 +278,8 @@ class SeccompFilter:
             arch: AUDIT_ARCH value of the call; None is the filter's own.
         """
         (number,) = syscall_numbers([syscall], self.machine)
-        value = self._program.run(number, arguments, _arch(self.machine) if arch is None else arch)
+        entry = audit_arch(self.machine) if arch is None else arch
+        value = self._program.run(number, arguments, entry)
         return Action.from_value(value)
 
     def install(
@@ -354,7 +356,8 @@ def seccomp_capabilities() -> SeccompCapabilities:
     return SeccompCapabilities(True, actions, flags, _core.notify_sizes())
 
 
-def _arch(machine: str) -> int:
+def audit_arch(machine: str) -> int:
+    """The AUDIT_ARCH value of a machine, by which filters and notices name an entry."""
     if machine not in _ARCHS:
         raise ValueError(f"{machine!r} is no known machine: {', '.join(_ARCHS)}")
     return _ARCHS[machine]

@@ -5,11 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -367,6 +370,65 @@ static void test_waiting_for_room_ends(void)
     nx_ring_map_destroy(map);
 }
 
+/* In strict mode every system call but read, write and exit is death. */
+static int put_and_get_without_system_calls(nx_ring_map *map, bool reader_sleeps)
+{
+    if (nx_ring_map_take_producer(map, false) != NX_OK ||
+        nx_ring_map_take_consumer(map, false) != NX_OK) {
+        return 2;
+    }
+    if (reader_sleeps) {
+        nx_wake_announce(&map->ring.header->wake, NX_WAKE_SLEEPING);
+    }
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) {
+        return 3;
+    }
+    for (int i = 0; i < 1000; i++) {
+        const uint8_t *place;
+        uint32_t size;
+        if (nx_ring_put(&map->ring, "record", 6) != NX_OK) {
+            syscall(SYS_exit, 4);
+        }
+        nx_ring_map_notify(map);
+        if (nx_ring_peek(&map->ring, &place, &size) != NX_OK) {
+            syscall(SYS_exit, 5);
+        }
+        nx_ring_release(&map->ring, size);
+        nx_ring_map_notify_room(map);
+    }
+    syscall(SYS_exit, 0);
+    return 6;
+}
+
+static int child_beside_an_awake_reader(nx_ring_map *map)
+{
+    return put_and_get_without_system_calls(map, false);
+}
+
+static int child_beside_a_sleeping_reader(nx_ring_map *map)
+{
+    return put_and_get_without_system_calls(map, true);
+}
+
+static void test_only_a_sleeping_reader_costs_a_system_call(void)
+{
+    nx_ring_map *map = make(0);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    int awake = 3; /* a sanitizer has threads and calls of its own */
+#else
+    int awake = run_child(map, child_beside_an_awake_reader);
+#endif
+
+    if (awake == 3) {
+        (void)child_beside_an_awake_reader;
+        printf("system calls of a put not checked: no strict seccomp here\n");
+    } else {
+        CHECK_EQ(awake, 0);
+        CHECK_EQ(run_child(map, child_beside_a_sleeping_reader), -SIGKILL);
+    }
+    nx_ring_map_destroy(map);
+}
+
 int main(void)
 {
     test_create_rounds_up_and_refuses_nonsense();
@@ -382,5 +444,6 @@ int main(void)
     test_revocation_faults_whoever_touches();
     test_a_producer_that_waits_for_room_is_woken();
     test_waiting_for_room_ends();
+    test_only_a_sleeping_reader_costs_a_system_call();
     TEST_MAIN_END();
 }

@@ -349,6 +349,10 @@ def test_yield_makes_a_switch_each_time_and_sched_yield_does_not(rig):
 
 
 def test_periods_do_not_drift_and_late_cycles_are_skipped(rig):
+    """Each cycle works for 2 ms; counted from its end, the last period would be 70 ms late.
+
+    On a busy machine any cycle may be late, so the last ones are judged by the best of them.
+    """
     code = """
         import time
         def main(context):
@@ -357,16 +361,18 @@ def test_periods_do_not_drift_and_late_cycles_are_skipped(rig):
             assert time.monotonic() >= start + 0.02
             context.sleep_until(start)
             numbers, begun = [], []
+            zero = time.monotonic()
             for number in context.periodic(0.01):
                 numbers.append(number)
-                begun.append(time.monotonic() - number * 0.01)
-                if number == 3:
-                    time.sleep(0.035)
-                if number >= 20:
+                begun.append(time.monotonic())
+                time.sleep(0.035 if len(numbers) == 4 else 0.002)
+                if len(numbers) == 40:
                     break
-            assert numbers[:4] == [0, 1, 2, 3] and 4 not in numbers and 5 not in numbers, numbers
-            late = [b - begun[0] for b in begun]
+            assert numbers[0] == 0 and numbers == sorted(set(numbers)), numbers
+            assert numbers[4] >= numbers[3] + 3, numbers
+            late = [b - zero - n * 0.01 for b, n in zip(begun, numbers)]
             assert min(late) >= 0, late
+            assert min(late[-10:]) < 0.01, late
             try:
                 context.periodic(0)
             except ValueError:

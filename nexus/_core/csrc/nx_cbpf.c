@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 
-#define REACH 255u
+#define REACH              255u
+#define NX_CBPF_FOLDED_MAX 4u
 
 NX_STATIC_ASSERT(sizeof(struct sock_filter) == sizeof(nx_cbpf_insn), "layout");
 NX_STATIC_ASSERT(offsetof(struct sock_filter, k) == offsetof(nx_cbpf_insn, k), "layout");
@@ -19,6 +20,7 @@ NX_STATIC_ASSERT(NX_CBPF_JA == (BPF_JMP | BPF_JA), "code");
 NX_STATIC_ASSERT(NX_CBPF_JEQ_K == (BPF_JMP | BPF_JEQ | BPF_K), "code");
 NX_STATIC_ASSERT(NX_CBPF_JGT_K == (BPF_JMP | BPF_JGT | BPF_K), "code");
 NX_STATIC_ASSERT(NX_CBPF_JGE_K == (BPF_JMP | BPF_JGE | BPF_K), "code");
+NX_STATIC_ASSERT(NX_CBPF_JSET_K == (BPF_JMP | BPF_JSET | BPF_K), "code");
 NX_STATIC_ASSERT(NX_CBPF_JSET_X == (BPF_JMP | BPF_JSET | BPF_X), "code");
 NX_STATIC_ASSERT(NX_CBPF_RET_K == (BPF_RET | BPF_K), "code");
 
@@ -104,10 +106,47 @@ nx_cbpf_label nx_cbpf_branch(nx_cbpf_builder *builder, uint16_t code, uint32_t k
                                         .k = k});
 }
 
+nx_cbpf_label nx_cbpf_skip_load(nx_cbpf_builder *builder, uint32_t k, nx_cbpf_label label)
+{
+    if (builder->overflow || at(builder, label)->code != NX_CBPF_LD_ABS ||
+        at(builder, label)->k != k) {
+        return label;
+    }
+    builder->count -= label == builder->count;
+    return label - 1;
+}
+
+/* A single number between two ranges that lead to the same becomes one comparison before them,
+ * where the tree would take two. The kernel asks the program about each number when it is
+ * installed, so the comparisons that a number meets are kept few. */
+static uint32_t fold_singles(nx_cbpf_builder *builder, uint32_t *starts, nx_cbpf_label *labels,
+                             uint32_t count)
+{
+    nx_cbpf_label base = labels[0];
+    uint32_t last = 0, folded = 0;
+
+    for (uint32_t i = 1; i < count; i++) {
+        if (i + 1 < count && starts[i + 1] == starts[i] + 1 && labels[i + 1] == base &&
+            folded < NX_CBPF_FOLDED_MAX) {
+            labels[last] =
+                nx_cbpf_branch(builder, NX_CBPF_JEQ_K, starts[i], labels[i], labels[last]);
+            folded++;
+            i++;
+            continue;
+        }
+        last++;
+        starts[last] = starts[i];
+        labels[last] = base = labels[i];
+        folded = 0;
+    }
+    return last + 1;
+}
+
 nx_cbpf_label nx_cbpf_tree(nx_cbpf_builder *builder, uint32_t *starts, nx_cbpf_label *labels,
                            uint32_t count)
 {
     NX_ASSERT(count >= 1);
+    count = fold_singles(builder, starts, labels, count);
     /* Level by level from the leaves: neighbours become one node, which starts where the left one
      * does. All levels go in the same order, so that no distance exceeds half the leaves. */
     while (count > 1) {

@@ -88,12 +88,24 @@ static int policy_check(const nx_seccomp_policy *policy)
     return NX_OK;
 }
 
-static nx_cbpf_label load_half(nx_cbpf_builder *builder, const nx_seccomp_test *test, bool high,
-                               nx_cbpf_label next)
+static uint32_t half_offset(const nx_seccomp_test *test, bool high)
 {
     uint32_t offset = (uint32_t)offsetof(nx_seccomp_data, arguments) + test->argument * 8u;
 
-    return nx_cbpf_op(builder, NX_CBPF_LD_ABS, offset + (high ? 4u : 0u), next);
+    return offset + (high ? 4u : 0u);
+}
+
+static nx_cbpf_label load_half(nx_cbpf_builder *builder, const nx_seccomp_test *test, bool high,
+                               nx_cbpf_label next)
+{
+    return nx_cbpf_op(builder, NX_CBPF_LD_ABS, half_offset(test, high), next);
+}
+
+/* Whether A holds the argument's low half when a test fails. */
+static bool leaves_loaded(const nx_seccomp_test *test)
+{
+    return test->width == 32 &&
+           (test->op == NX_SECCOMP_RANGE || test->b == 0 || test->a == UINT32_MAX);
 }
 
 /* (half & mask) == value, or straight to `yes` when the mask is empty. */
@@ -105,6 +117,10 @@ static nx_cbpf_label masked_half(nx_cbpf_builder *builder, const nx_seccomp_test
 
     if (mask == 0) {
         return yes;
+    }
+    if (mask != UINT32_MAX && value == 0) {
+        return load_half(builder, test, high,
+                         nx_cbpf_branch(builder, NX_CBPF_JSET_K, mask, no, yes));
     }
     nx_cbpf_label label = nx_cbpf_branch(builder, NX_CBPF_JEQ_K, value, yes, no);
     if (mask != UINT32_MAX) {
@@ -148,7 +164,13 @@ static nx_cbpf_label emit_test(nx_cbpf_builder *builder, const nx_seccomp_test *
     if (test->b != full) {
         below = at_least(builder, test, test->b, true, no, yes);
     }
-    return test->a != 0 ? at_least(builder, test, test->a, false, below, no) : below;
+    if (test->a == 0) {
+        return below;
+    }
+    if (test->width == 32 && test->b != full) {
+        below = nx_cbpf_skip_load(builder, half_offset(test, false), below);
+    }
+    return at_least(builder, test, test->a, false, below, no);
 }
 
 /* What a number gets: the chain of its rules, as indices in order. */
@@ -192,6 +214,10 @@ static nx_cbpf_label emit_chain(nx_cbpf_builder *builder, const nx_seccomp_polic
         if (last) {
             next = nx_cbpf_return(builder, policy->default_action);
             last = false;
+        }
+        if (rule->test_count == 1 && leaves_loaded(&policy->tests[rule->test_first])) {
+            uint32_t offset = half_offset(&policy->tests[rule->test_first], false);
+            next = nx_cbpf_skip_load(builder, offset, next);
         }
         nx_cbpf_label label = nx_cbpf_return(builder, rule->action);
         for (uint32_t t = rule->test_count; t-- > 0;) {
@@ -460,4 +486,15 @@ int nx_seccomp_notify_sizes(uint16_t ret_sizes[3])
     ret_sizes[1] = sizes.seccomp_notif_resp;
     ret_sizes[2] = sizes.seccomp_data;
     return NX_OK;
+}
+
+int nx_seccomp_take_listener(int pid, int descriptor, int *ret_fd)
+{
+    long pidfd = syscall(SYS_pidfd_open, pid, 0);
+    long taken = pidfd < 0 ? -1 : syscall(SYS_pidfd_getfd, pidfd, descriptor, 0);
+    int error = errno;
+    (void)close((int)pidfd);
+    errno = error;
+    *ret_fd = taken < 0 ? *ret_fd : (int)taken;
+    return taken >= 0 ? NX_OK : error == ENOSYS ? NX_EABSENT : NX_ESYS;
 }

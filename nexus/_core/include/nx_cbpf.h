@@ -40,6 +40,7 @@ enum {
     NX_CBPF_JEQ_K = 0x15,  /* A == k ? */
     NX_CBPF_JGT_K = 0x25,  /* A > k ? */
     NX_CBPF_JGE_K = 0x35,  /* A >= k ? */
+    NX_CBPF_JSET_K = 0x45,
     NX_CBPF_JSET_X = 0x4d, /* A & X ? */
     NX_CBPF_RET_K = 0x06,  /* return k */
 };
@@ -70,7 +71,11 @@ nx_cbpf_label nx_cbpf_op(nx_cbpf_builder *builder, uint16_t code, uint32_t k, nx
 nx_cbpf_label nx_cbpf_branch(nx_cbpf_builder *builder, uint16_t code, uint32_t k, nx_cbpf_label yes,
                              nx_cbpf_label no);
 
-/* A balanced tree of comparisons of A: the last i with starts[i] <= A leads to labels[i].
+/* Where a program goes on when A already holds what a load at `label` would give: past that load,
+ * which is taken back when it was made last. No other instruction may lead to `label`. */
+nx_cbpf_label nx_cbpf_skip_load(nx_cbpf_builder *builder, uint32_t k, nx_cbpf_label label);
+
+/* A tree of comparisons of A: the last i with starts[i] <= A leads to labels[i].
  * starts[0] counts as 0; starts ascend; count >= 1. Both arrays are used up. */
 nx_cbpf_label nx_cbpf_tree(nx_cbpf_builder *builder, uint32_t *starts, nx_cbpf_label *labels,
                            uint32_t count);

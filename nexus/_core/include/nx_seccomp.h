@@ -107,4 +107,7 @@ int nx_seccomp_action_available(uint32_t action, bool *ret);
 int nx_seccomp_flag_available(uint32_t flag, bool *ret);
 int nx_seccomp_notify_sizes(uint16_t ret_sizes[3]);
 
+/* Takes the listener that another process has as `descriptor`; needs the right to trace it. */
+int nx_seccomp_take_listener(int pid, int descriptor, int *ret_fd);
+
 #endif

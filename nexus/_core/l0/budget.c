@@ -57,6 +57,7 @@ static long open_event(int32_t pid)
         .size = sizeof wanted,
         .config = PERF_COUNT_SW_DUMMY,
         .sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME,
+        .read_format = PERF_FORMAT_TOTAL_TIME_RUNNING,
         .exclude_kernel = 1,
         .exclude_hv = 1,
         .sample_id_all = 1,
@@ -106,7 +107,13 @@ void nx_l0_budget_close(nx_l0_budget *budget)
 
 static void take_record(nx_l0_budget *budget, const switch_record *record)
 {
+    bool first = !budget->known;
+
+    budget->known = true;
     if ((record->header.misc & PERF_RECORD_MISC_SWITCH_OUT) == 0) {
+        if (first) {
+            nx_ratchet_yield(&budget->ratchet, budget->cpu_ns);
+        }
         budget->since_ns = record->time_ns;
         budget->running = true;
         budget->asleep = false;
@@ -154,6 +161,20 @@ static void drain(nx_l0_budget *budget)
     __atomic_store_n(&page->data_tail, tail, __ATOMIC_RELEASE);
 }
 
+/* No switch since it is watched: it ran all the time, or waits for a CPU. The event tells which. */
+static void settle(nx_l0_budget *budget, uint64_t now_ns)
+{
+    uint64_t values[2] = {0, 0}; /* the count, which is always 0, and how long it was on a CPU */
+
+    if (nx_sys(__NR_read, budget->event, values, sizeof values) != (long)sizeof values ||
+        values[1] >= (now_ns - budget->since_ns) / 2) {
+        return;
+    }
+    /* Its first switch wakes us. */
+    budget->running = false;
+    budget->asleep = true;
+}
+
 static uint64_t cpu_now(const nx_l0_budget *budget, uint64_t now_ns)
 {
     bool counts = budget->running && now_ns > budget->since_ns;
@@ -167,6 +188,9 @@ nx_ratchet_result nx_l0_budget_look(nx_l0_budget *budget, uint64_t now_ns)
         return NX_RATCHET_NONE;
     }
     drain(budget);
+    if (!budget->known && budget->running) {
+        settle(budget, now_ns);
+    }
     return nx_ratchet_step(&budget->ratchet, cpu_now(budget, now_ns));
 }
 

@@ -32,6 +32,7 @@ typedef struct nx_l0_budget {
     uint64_t bursts;   /* that have ended by the fiber itself */
     int32_t event;     /* perf descriptor; readable when records came; -1: no budget is held */
     int32_t pid;       /* of the fiber, as this process sees it */
+    bool known;        /* there was a switch: before, whether it runs is a guess */
     bool running;
     bool asleep; /* gave the CPU up by itself; neither: preempted, and wants to go on */
 } nx_l0_budget;

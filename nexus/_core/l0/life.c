@@ -45,18 +45,26 @@ static void rest(nx_l0_fiber *fiber, nx_node_state state)
     nx_l0_answer_end(fiber);
 }
 
+/* Who of those that make a life has met an error, or L0's own report. */
+static const nx_l0_report *find_error(const nx_l0_fiber *fiber)
+{
+    const nx_l0_report *reports[] = {&nx_l0_now(fiber)->report, &fiber->shared->template};
+
+    for (unsigned i = 0; i < NX_ARRAY_COUNT(reports); i++) {
+        if (reports[i]->error != 0) {
+            return reports[i];
+        }
+    }
+    return &fiber->own;
+}
+
 /* The start did not reach the program: nothing would be better the next time. */
 static void give_up(nx_l0_fiber *fiber)
 {
-    const nx_l0_report *reports[] = {&nx_l0_now(fiber)->report, &fiber->shared->template,
-                                     &fiber->own};
-    const nx_l0_report *report = reports[2];
+    const nx_l0_report *report = find_error(fiber);
     nx_l0_digits error;
     nx_l0_digits index;
 
-    for (unsigned i = 0; i < 2 && report->error == 0; i++) {
-        report = reports[i];
-    }
     NX_L0_SAY("nexus-l0: ", nx_l0_name(fiber), ": start failed at ",
               nx_l0_stage_name(report->stage), ", item ", nx_l0_decimal(&index, report->index),
               ", errno ", nx_l0_decimal(&error, (uint64_t)(report->error < 0 ? 0 : report->error)),
@@ -166,13 +174,12 @@ static void pull_company(nx_l0_fiber *fiber)
 static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
-    bool asked = fiber->stopping || fiber->cause != 0;
     bool failed =
         (fiber->state == NX_FIBER_STARTING && !asked) || nx_l0_now(fiber)->report.error != 0;
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);
-    if (failed) {
+    if (find_error(fiber)->error != 0) {
         give_up(fiber);
         nx_l0_clear_place(fiber, fiber->shared->request & 1);
         return;
@@ -339,6 +346,7 @@ bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t
         if (fiber->ending) {
             end_template(fiber, now_ns);
         } else if (on && place->warden <= 0) {
+            /* It died before it could make this life: like a death of the life itself. */
             end_life(fiber, status, now_ns);
         }
         return true;

@@ -12,7 +12,10 @@
 #define PROT_READ_WRITE 3
 #define MS              1000000u
 
+#define EBADF_          9
+
 static nx_l0_node node;
+static const char too_few[] = "more open files must be allowed: 64 to 127 are ours (ulimit -n 256)";
 
 static int fail(const char *what)
 {
@@ -117,7 +120,7 @@ static int run(int descriptor)
     fiber->descriptors[0] = take(descriptor);
     long size = nx_sys(__NR_lseek, descriptor, 0, 2 /* SEEK_END */);
     if (fiber->descriptors[0] < 0 || size <= 0) {
-        return fail("the plan cannot be read");
+        return fail(size > 0 ? too_few : "the plan cannot be read");
     }
     long bytes = nx_sys(__NR_mmap, NULL, size, 1 /* PROT_READ */, MAP_PRIVATE, descriptor, 0);
     if (bytes < 0) {
@@ -176,7 +179,7 @@ static int serve(const int *words)
     }
     int32_t control = take(words[0]);
     if (control < 0) {
-        return fail("the control connection is not open");
+        return fail(control == -EBADF_ ? "the control connection is not open" : too_few);
     }
     reserve(control);
     const char *problem = prepare();

@@ -263,16 +263,22 @@ static void serve_lives(nx_l0_fiber *fiber)
         !nx_l0_bound_privileges(fiber)) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
-    do {
+    for (;;) {
         nx_l0_place *place = &shared->lives[++fiber->life & 1];
         if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, &place->warden_pidfd,
                                          &place->warden))) {
             nx_l0_exit(NX_L0_EXIT_FAILED);
         }
         nx_l0_await(&shared->made, fiber->life);
-    } while (fiber->hold || policy->restart != NX_RESTART_NEVER);
-    /* The namespaces of the only life are its own now. */
-    nx_l0_exit(0);
+        if (policy->restart == NX_RESTART_NEVER && !fiber->hold) {
+            if (!fiber->node->serving) {
+                /* The namespaces of the only life are its own now. */
+                nx_l0_exit(0);
+            }
+            /* Perhaps there is no other; then this one has cost nothing. */
+            nx_l0_await(&shared->request, fiber->life + 1);
+        }
+    }
 }
 
 void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index)

@@ -12,7 +12,7 @@ complete nexus \
         'c/--tier=/(photon matter gravity void)/' \
         'c/--restart=/(never on-failure always)/' \
         'c/--survivability=/(sovereign hardened radiation)/' \
-        'c/--/(bare bounds debug explain fiber for help json key kind last limit lines manifest name node now only parent pledge quick quiet refused restart rights seal session since survivability tier unveil version waive)/' \
+        'c/--/(bare bounds debug explain fiber for help json key kind last learn limit lines manifest name node now only output parent pledge quick quiet refused restart rights seal session since survivability tier unveil version waive)/' \
         'c/-/(- h)/' \
         'n/--refused/(deny trap kill)/' \
         'n/--tier/(photon matter gravity void)/' \

@@ -279,6 +279,8 @@ _shtab_nexus_run_options=(
   "*--waive[accept that this layer is missing\; --explain lists them]:LAYER:"
   "--name[its name in messages]:name:"
   "--explain[show the policy, run nothing]"
+  "--learn[run it unconfined, and print the least manifest that would let it pass]"
+  "--output[where --learn writes the manifest\; stderr else]:FILE:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   "(-)*::and its words:"

@@ -97,6 +97,12 @@ def test_what_is_not_understood_is_an_error(text: str, why: str) -> None:
         parse_manifest(text)
 
 
+def test_exec_promises_are_refused_with_what_to_do_instead() -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse_manifest('fiber "a" { exec-promises "stdio" }')
+    assert "fiber of its own" in str(caught.value.hint)
+
+
 def test_an_unknown_promise_is_an_error() -> None:
     with pytest.raises(PledgeError, match="'fly' is no promise"):
         parse_manifest('fiber "a" { pledge "stdio" "fly" }')

@@ -141,7 +141,7 @@ def test_mask_decides_every_number(shape):
     for mask in masks():
         filter_ = SeccompFilter.from_mask(mask, default=DENY, machine="x86_64", shape=shape)
         value = int.from_bytes(mask, "little")
-        for number in range(0, 600, 7 if shape == "auto" else 3):
+        for number in range(0, 600, 7 if shape == "auto" else 1):
             wanted = Action.ALLOW if value >> number & 1 else DENY
             assert filter_.simulate(number) == (Action.errno(38) if number == 435 else wanted)
 
@@ -154,7 +154,7 @@ def test_mask_takes_at_most_160_instructions():
     assert max(lengths["auto"]) <= 160
     assert max(lengths["words"]) <= 63
     # A rig that cannot fail would find every tree short as well.
-    assert max(lengths["tree"]) > 500
+    assert max(lengths["tree"]) > 250
 
 
 def test_mask_of_names_is_the_mask_of_their_numbers():
