@@ -174,6 +174,7 @@ static void pull_company(nx_l0_fiber *fiber)
 static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
+    bool asked = fiber->stopping || fiber->cause != 0;
     bool failed =
         (fiber->state == NX_FIBER_STARTING && !asked) || nx_l0_now(fiber)->report.error != 0;
     uint64_t delay = 0;
