@@ -20,7 +20,7 @@ from nexus.seams.supervisor import L1_SLOT, Feature, NodeState, Observer, System
 __all__ = ["ObserverEngine"]
 
 # L0 waits for a beat for four times as long.
-BEAT_S = 0.25
+BEAT_S = 0.4
 # Between looks at the table: baselines are fed, and the features read.
 LOOK_S = 1.0
 # When the node shuts down, so that a request to end is never slept over.
@@ -82,7 +82,7 @@ class ObserverEngine:
         due = now_ns >= self._look_ns
         if self.record() or due:
             boot, runtime = self._table.features()
-            self._features = boot | runtime
+            self._features = Feature(boot | runtime)
             if self._table.head().state != NodeState.UP:
                 return END_S
         if due:

@@ -85,6 +85,10 @@ void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
     fiber->lives++;
     if (nx_l0_start_fiber(fiber)) {
         nx_l0_publish(fiber);
+        /* A life that was made ahead has executed long since, and nothing will tell so again. */
+        if ((nx_l0_policy(fiber)->flags & NX_POLICY_STANDBY) != 0) {
+            nx_l0_life_heard(fiber, now_ns);
+        }
     } else {
         give_up(fiber);
     }
@@ -183,6 +187,7 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
         return;
     }
     nx_l0_clear_place(fiber, fiber->shared->request & 1);
+    nx_l0_keep(fiber);
     fiber->status = exit_status(status);
     fiber->ended_ns = now_ns;
     report_end(fiber, now_ns);
