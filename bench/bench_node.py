@@ -28,8 +28,8 @@ from nexus.seams.events import EventKind
 from nexus.seams.supervisor import L1_SLOT, FiberState, SystemTable
 
 COMMAND = [sys.executable, "-m", "nexus.cli", "boot"]
-DEADLINE_S = 1.0  # four missed beats of 250 ms
-POLL_S = 0.25
+DEADLINE_S = 1.6  # four missed beats of 400 ms
+POLL_S = 0.4
 REST_S = 2.6  # between hangs, so that L1's breaker stays closed
 START_MS_MAX = 100.0
 IDLE_MAX = 0.001

@@ -228,6 +228,29 @@ cdef class RingHandle:
         raise_code(nx_ring_map_repair(self.map, vouched, &count), "what dead peers left")
         return count
 
+    def succeed(self, role):
+        """Take a role from an earlier life of this program, whose end the caller vouches for.
+
+        What `repair(force=True)` is for both roles, this is for one: the peer's is not touched.
+
+        Args:
+            role: "producer" or "consumer".
+
+        Raises:
+            BufferError: another handle of this process holds the role.
+            CorruptError: the shared positions contradict themselves.
+        """
+        self.check_open()
+        self.check_idle("take over")
+        if role == "producer":
+            raise_code(nx_ring_map_take_producer(self.map, True), "the producers of this ring")
+            self.put_pass = nx_owner_generation
+        elif role == "consumer":
+            raise_code(nx_ring_map_take_consumer(self.map, True), "the consumer's place")
+            self.get_pass = nx_owner_generation
+        else:
+            raise ValueError(f"a role is 'producer' or 'consumer', not {role!r}")
+
     def stats(self):
         """The counters of the ring, as `RingStats`; each is true for itself."""
         cdef nx_ring_stats now

@@ -61,6 +61,11 @@ class Context:
             page.wait()
             self.life = page.life
             self._image, self._epoch = page.image, page.own_epoch
+        if self.life > 1:
+            # The supervisor has ended the last life, which in its own pid namespace nobody else
+            # can tell from a living one.
+            for name, (_, way) in handles.channels.items():
+                self._ends[name].ring.succeed("consumer" if way == "read" else "producer")
         if handles.checkpoint is not None:
             # Not before: until then the last life may be at work on it.
             self._slot = _attach_slot(handles.checkpoint)

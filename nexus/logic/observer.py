@@ -20,7 +20,7 @@ from nexus.seams.supervisor import L1_SLOT, Feature, NodeState, Observer, System
 __all__ = ["ObserverEngine"]
 
 # L0 waits for a beat for four times as long.
-BEAT_S = 0.25
+BEAT_S = 0.4
 # Between looks at the table: baselines are fed, and the features read.
 LOOK_S = 1.0
 # When the node shuts down, so that a request to end is never slept over.

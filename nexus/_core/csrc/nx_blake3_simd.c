@@ -188,15 +188,17 @@ compress_row(uint32_t cv[8], const uint8_t *block, uint32_t size, uint64_t count
 }
 #endif
 
+#if defined(NX_SMALL)
+#define PARENTS(lanes) NULL
+#else
+#define PARENTS(lanes) parents_##lanes
+#endif
+
 static const nx_blake3_kernels SCALAR = {.compress = nx_blake3_compress_scalar};
 #if defined(__x86_64__)
 static const nx_blake3_kernels AVX2 = {
     compress_row,
-#if defined(NX_SMALL)
-    {{8, leaves_8, NULL}},
-#else
-    {{8, leaves_8, parents_8}}, /* 2 of 8 lanes busy still beat two single leaves, and 4 lanes */
-#endif
+    {{8, leaves_8, PARENTS(8)}}, /* 2 of 8 lanes busy still beat two single leaves, and 4 lanes */
 };
 #endif
 #if defined(__x86_64__) && !defined(NX_SMALL)
@@ -206,7 +208,7 @@ static const nx_blake3_kernels AVX512 = {
     {{16, leaves_16, parents_16}, {8, leaves_8, parents_8}},
 };
 #elif defined(__aarch64__)
-static const nx_blake3_kernels NEON = {nx_blake3_compress_scalar, {{4, leaves_4, parents_4}}};
+static const nx_blake3_kernels NEON = {nx_blake3_compress_scalar, {{4, leaves_4, PARENTS(4)}}};
 #endif
 
 const nx_blake3_kernels *nx_blake3_kernels_of(nx_simd level)

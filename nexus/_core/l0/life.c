@@ -85,6 +85,10 @@ void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
     fiber->lives++;
     if (nx_l0_start_fiber(fiber)) {
         nx_l0_publish(fiber);
+        /* A life that was made ahead has executed long since, and nothing will tell so again. */
+        if ((nx_l0_policy(fiber)->flags & NX_POLICY_STANDBY) != 0) {
+            nx_l0_life_heard(fiber, now_ns);
+        }
     } else {
         give_up(fiber);
     }
@@ -170,9 +174,6 @@ static void pull_company(nx_l0_fiber *fiber)
 static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
-    bool asked = fiber->stopping || fiber->cause != 0;
-    bool failed =
-        (fiber->state == NX_FIBER_STARTING && !asked) || nx_l0_now(fiber)->report.error != 0;
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);

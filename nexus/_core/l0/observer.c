@@ -7,11 +7,12 @@
 #include <linux/fcntl.h>
 #include <string.h>
 
-#define TICK_NS (250 * (uint64_t)NX_L0_MS)
-/* L1 has 1 s, four beats. A beat is seen up to one look late, so that after three it has had them.
+#define TICK_NS (400 * (uint64_t)NX_L0_MS)
+/* L1 has 1.6 s, four beats. A beat is seen up to one look late, so that after three it has had
+ * them.
  */
 #define MISSES         3u
-#define AUDIT_TICKS    4u /* between looks at the capability words */
+#define AUDIT_TICKS    3u /* between looks at the capability words */
 #define VERDICT_WINDOW (1000 * (uint64_t)NX_L0_MS)
 #define CONFIDENCE     5000u
 #define PHOENIX_MAX    3u

@@ -479,3 +479,19 @@ def test_wait_fd_must_be_an_eventfd(ring, tmp_path):
     for bad in (True, 1.0, "1"):
         with pytest.raises(TypeError):
             Ring.attach(ring.fd, wait_fd=bad)
+
+
+def test_a_role_is_taken_from_a_dead_life_and_the_peer_keeps_its_own() -> None:
+    with Ring.create(4096) as producer:
+        producer.put(b"one")
+        with Ring.attach(producer.fd) as first, Ring.attach(producer.fd) as second:
+            assert first.get() == b"one"
+            with pytest.raises(BufferError):
+                second.get()
+            producer.put(b"two")
+            second.succeed("consumer")
+            assert second.get() == b"two"
+            assert producer.put(b"three"), "the producer's role was not touched"
+            assert second.get() == b"three"
+            with pytest.raises(ValueError, match="a role is"):
+                second.succeed("owner")

@@ -72,7 +72,10 @@ def test_a_bug_exits_70_with_a_report(
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["doctor"], ["selftest"], ["bench", "core"], ["completion"], ["help"]):
+    node = (["boot"], ["status"], ["fiber", "list"], ["fiber", "stop"], ["cap", "grant"])
+    more = (["stl", "watch"], ["beb", "show"], ["verify"], ["top"])
+    own = (["doctor"], ["selftest"], ["bench", "core"], ["completion"], ["help"])
+    for words in (*own, *node, *more):
         assert cli.main([*words, "--help"]) == 0
         text = capsys.readouterr().out
         assert "examples:\n  " in text
