@@ -82,7 +82,7 @@ class ObserverEngine:
         due = now_ns >= self._look_ns
         if self.record() or due:
             boot, runtime = self._table.features()
-            self._features = boot | runtime
+            self._features = Feature(boot | runtime)
             if self._table.head().state != NodeState.UP:
                 return END_S
         if due:
