@@ -30,7 +30,7 @@ from nexus.seams.supervisor import (
 __all__ = ["STAGES", "Control", "FiberEnd", "FiberPlace"]
 
 ANSWER_S = 30.0  # an answer that takes longer never comes
-_HOLD, _IS_L1, _AT_ONCE, _PHOENIX = 1, 2, 1, 1
+_HOLD, _IS_L1, _DURABLE, _AT_ONCE, _PHOENIX = 1, 2, 4, 1, 1
 
 # In the order of nx_l0_stage of nx_l0.h.
 STAGES = (
@@ -132,10 +132,22 @@ class Control:
         return self._link.open_table(answer.descriptor)
 
     def post_start(
-        self, descriptors: Sequence[int], *, hold: bool = False, observer: bool = False
+        self,
+        descriptors: Sequence[int],
+        *,
+        hold: bool = False,
+        observer: bool = False,
+        durable: bool = False,
     ) -> tuple[Request, int]:
-        """Ask for a new fiber: plan, stdin, stdout, stderr, and what the plan names by index."""
-        flags = (_HOLD if hold else 0) | (_IS_L1 if observer else 0)
+        """Ask for a new fiber: plan, stdin, stdout, stderr, and what the plan names by index.
+
+        Args:
+            descriptors: these, and last the file of a durable fiber's checkpoints.
+            hold: begin no life yet.
+            observer: it is L1.
+            durable: its checkpoints are kept in the last of the descriptors.
+        """
+        flags = (_HOLD if hold else 0) | (_IS_L1 if observer else 0) | (_DURABLE if durable else 0)
         return self.post(Request(Operation.START, flags, descriptors=tuple(descriptors)))
 
     def start(

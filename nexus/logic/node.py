@@ -94,6 +94,7 @@ class NodeFiber:
         module: a Python module to run with its words, in place of a program.
         standby: whether its next life waits ready.
         checkpoint: whether it has a checkpoint slot.
+        durable: whether its checkpoints are kept over a boot of the node.
         openings: what is opened for it.
         company: number of its group, 0 for none.
         strategy: of its group.
@@ -103,6 +104,7 @@ class NodeFiber:
     module: tuple[str, ...] = ()
     standby: bool = False
     checkpoint: bool = False
+    durable: bool = False
     openings: tuple[Opening, ...] = ()
     company: int = 0
     strategy: int = 0
@@ -176,10 +178,13 @@ def _read_fiber(node: ckdl.Node, directory: str) -> NodeFiber:
     for name, readers in found.items():
         if len(readers) > 1 and name != "open":
             raise _wrong(f"fiber {fiber.name} has two nodes {name!r}")
-    for name in ("standby", "checkpoint"):
-        for reader in found[name]:
-            reader.shape()
-            fiber = replace(fiber, **{name: reader.flag()})  # type: ignore[arg-type]
+    for reader in found["standby"]:
+        reader.shape()
+        fiber = replace(fiber, standby=reader.flag())
+    for reader in found["checkpoint"]:
+        reader.shape()
+        durable = reader.node.args == ["durable"]
+        fiber = replace(fiber, checkpoint=durable or reader.flag(), durable=durable)
     for reader in found["module"]:
         reader.shape()
         fiber = replace(fiber, module=tuple(reader.strings(1)))

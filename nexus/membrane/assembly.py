@@ -36,6 +36,7 @@ OBSERVER_PROMISES = frozenset({"stdio", "rpath", "wpath", "cpath"})
 
 # What every fiber finds in its environment unless its description has one of its own.
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+SLOT_BYTES = 82_576  # docs/spec/checkpoint.md
 _PLAN_FIRST = 4  # START begins with plan, stdin, stdout, stderr
 _L1 = "L1"
 
@@ -109,9 +110,25 @@ class Assembly:
                 raise NodeError(
                     f"fiber {fiber.name} cannot be given {opening.path}: {error.strerror}"
                 ) from error
+        if fiber.durable:
+            extra.append(self._checkpoints(fiber.name))
         handles = fiber_handles(fiber, self._node.channels, places)
         variables = {"NEXUS_FIBER": handles.variable, "NEXUS_NAME": fiber.name}
         return self._start(fiber, handles.table, variables if handles.variable else {}, extra)
+
+    def _checkpoints(self, fiber: str) -> int:
+        """The file of a durable fiber's checkpoints; one that is not as long as a slot is new."""
+        path = self._directory.checkpoints(fiber)
+        try:
+            descriptor = self._keep(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if os.fstat(descriptor).st_size != SLOT_BYTES:
+                os.ftruncate(descriptor, 0)
+                os.posix_fallocate(descriptor, 0, SLOT_BYTES)
+        except OSError as error:
+            raise NodeError(
+                f"fiber {fiber} cannot keep its checkpoints in {path}: {error.strerror}"
+            ) from error
+        return descriptor
 
     def observer(self, words: Sequence[str]) -> list[int]:
         """The descriptors of the START of L1: a fiber like any other, with three handles more.
@@ -146,10 +163,13 @@ class Assembly:
 
     def _spec(self, fiber: NodeFiber, variables: Mapping[str, str]) -> FiberSpec:
         draft, program = self._program(fiber)
-        own = self._python.environment if fiber.module else {}
-        environment = _ENVIRONMENT if draft.environment is None else draft.environment
+        environment = dict(_ENVIRONMENT if draft.environment is None else draft.environment)
+        for name, value in self._python.environment.items() if fiber.module else ():
+            # A fiber's own modules are found beside this package.
+            joined = name == "PYTHONPATH" and name in environment
+            environment[name] = f"{environment[name]}:{value}" if joined else value
         draft = replace(
-            draft, environment={**environment, **own, **variables}, session=True, bare=draft.bare
+            draft, environment={**environment, **variables}, session=True, bare=draft.bare
         )
         return complete(draft, program, environment={}, directory="/")
 

@@ -116,7 +116,7 @@ def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningN
         NexusError: the supervisor, L1 or a fiber cannot start; nothing is left running.
     """
     with Assembly(directory, node) as assembly:
-        plans = {fiber.name: assembly.fiber(fiber) for fiber in node.fibers}
+        plans = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
         observer = assembly.observer(("--ledger", str(directory.ledger)))
         pid, link = _spawn(directory, lock)
         running = RunningNode(Control(link), None, pid, {})  # type: ignore[arg-type]
@@ -124,8 +124,8 @@ def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningN
             running.table = running.control.hello()
             # All are asked for at once, so that one's start does not wait for another's.
             posted = {"L1": running.control.post_start(observer, observer=True)}
-            for name, descriptors in plans.items():
-                posted[name] = running.control.post_start(descriptors)
+            for fiber, descriptors in plans:
+                posted[fiber.name] = running.control.post_start(descriptors, durable=fiber.durable)
             for name, one in posted.items():
                 try:
                     answer = running.control.finish(one, ANSWER_S)

@@ -4,6 +4,7 @@
     identity/   key, the secret Ed25519 seed, and key.pub
     beb         the error buffer of its supervisor, 64 KiB
     ledger/     the chain of events, see docs/spec/ledger.md
+    checkpoints/  what durable fibers saved, a file each
     log/        what fibers write to stdout and stderr
     run/        control, the socket of the supervisor; lock, held while the node is up
 
@@ -85,6 +86,10 @@ class NodeDirectory:
         """What is locked while the node is up."""
         return self.path / "run" / "lock"
 
+    def checkpoints(self, fiber: str) -> Path:
+        """What a durable fiber saved."""
+        return self.path / "checkpoints" / fiber
+
     def log(self, fiber: str) -> Path:
         """What a fiber wrote."""
         return self.path / "log" / f"{fiber}.log"
@@ -103,7 +108,7 @@ class NodeDirectory:
                 self.path.mkdir(mode=0o700, parents=True)
                 made.append("the directory")
             self.path.chmod(0o700)
-            for name in ("identity", "ledger", "log", "run"):
+            for name in ("checkpoints", "identity", "ledger", "log", "run"):
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
             if not self.node_file.exists():
                 _write_new(self.node_file, default_node().encode())

@@ -39,6 +39,7 @@ enum {
 enum {
     NX_START_HOLD = 1,
     NX_START_OBSERVER = 2,
+    NX_START_DURABLE = 4,
     NX_STOP_AT_ONCE = 1,
     NX_SHUTDOWN_PHOENIX = 1,
 };

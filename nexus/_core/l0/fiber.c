@@ -74,9 +74,13 @@ static long provide(nx_l0_fiber *fiber, uint32_t what, bool observer)
         return 0;
     }
     if (what == NX_HANDLE_CHECKPOINT) {
-        fiber->checkpoint = nx_l0_share("nexus-checkpoint", NX_CHECKPOINT_SLOT, false,
-                                        &fiber->checkpoint_descriptor);
-        return fiber->checkpoint == NULL ? fiber->checkpoint_descriptor : 0;
+        void *memory = nx_l0_share("nexus-checkpoint", NX_CHECKPOINT_SLOT, false,
+                                   &fiber->checkpoint_descriptor);
+        if (memory == NULL) {
+            return fiber->checkpoint_descriptor;
+        }
+        (void)nx_sys(__NR_munmap, memory, NX_CHECKPOINT_SLOT);
+        return 0;
     }
     return observer ? 0 : -EPERM_;
 }
@@ -107,13 +111,31 @@ static long provide_all(nx_l0_fiber *fiber, bool observer)
     return result;
 }
 
+/* The last descriptor of START is the file that keeps its checkpoints. */
+static long make_durable(nx_l0_fiber *fiber)
+{
+    nx_l0_node *node = fiber->node;
+
+    if (fiber->checkpoint_descriptor < 0 || fiber->descriptor_count <= 4) {
+        return -EINVAL_;
+    }
+    fiber->durable_descriptor = fiber->descriptors[--fiber->descriptor_count];
+    fiber->descriptors[fiber->descriptor_count] = -1;
+    node->durables++;
+    if (!nx_l0_recall(fiber)) {
+        return -EINVAL_;
+    }
+    nx_l0_set_features(node, 0); /* the tick is needed now */
+    return 0;
+}
+
 long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
 {
     nx_node_table *table = fiber->node->table;
 
     fiber->report = &fiber->own;
     fiber->budget.event = -1;
-    fiber->checkpoint_descriptor = -1;
+    fiber->checkpoint_descriptor = fiber->durable_descriptor = -1;
     fiber->page_descriptors[0] = fiber->page_descriptors[1] = -1;
     fiber->hold = (flags & NX_START_HOLD) != 0;
     fiber->state = NX_FIBER_HELD;
@@ -136,6 +158,9 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
     long result = map_plan(fiber);
     if (result == 0) {
         result = provide_all(fiber, (flags & NX_START_OBSERVER) != 0);
+    }
+    if (result == 0 && (flags & NX_START_DURABLE) != 0) {
+        result = make_durable(fiber);
     }
     if (result < 0) {
         nx_l0_fiber_free(fiber);
@@ -166,10 +191,11 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
         }
         nx_l0_close(&fiber->page_descriptors[i]);
     }
-    if (fiber->checkpoint != NULL) {
-        (void)nx_sys(__NR_munmap, fiber->checkpoint, NX_CHECKPOINT_SLOT);
-    }
     nx_l0_close(&fiber->checkpoint_descriptor);
+    if (fiber->durable_descriptor >= 0) {
+        nx_l0_close(&fiber->durable_descriptor);
+        fiber->node->durables--;
+    }
     if (fiber->bytes != NULL) {
         (void)nx_sys(__NR_munmap, fiber->bytes, fiber->size);
     }
@@ -182,6 +208,7 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
                         .cspace = fiber->cspace,
                         .template = fiber->template,
                         .checkpoint_descriptor = -1,
+                        .durable_descriptor = -1,
                         .page_descriptors = {-1, -1},
                         .budget = {.event = -1}};
     rest.report = NULL;

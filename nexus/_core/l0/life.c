@@ -183,6 +183,7 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
         return;
     }
     nx_l0_clear_place(fiber, fiber->shared->request & 1);
+    nx_l0_keep(fiber);
     fiber->status = exit_status(status);
     fiber->ended_ns = now_ns;
     report_end(fiber, now_ns);

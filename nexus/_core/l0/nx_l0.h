@@ -155,8 +155,10 @@ typedef struct nx_l0_fiber {
     nx_cspace cspace;
     nx_node_life *pages[2]; /* life pages, by the life's number modulo 2; NULL: none */
     int32_t page_descriptors[2];
-    nx_checkpoint_slot *checkpoint; /* or NULL */
-    int32_t checkpoint_descriptor;
+    int32_t checkpoint_descriptor; /* its slot, or -1 */
+    int32_t durable_descriptor;    /* the file that keeps it over a boot, or -1 */
+    bool unkept;                   /* that was said to fail */
+    uint64_t kept;                 /* sequence of the newest copy in that file */
     nx_l0_waiter starter;
     nx_l0_waiter waiters[NX_L0_WAITERS];
 } nx_l0_fiber;
@@ -185,7 +187,8 @@ typedef struct nx_l0_node {
     bool prompt;  /* real time was asked for */
     long prompt_result;
     uint64_t starts;
-    uint8_t features; /* effective mask */
+    uint32_t durables; /* fibers whose checkpoints are kept */
+    uint8_t features;  /* effective mask */
     nx_feature feature;
     nx_correlator correlator;
     nx_beb beb; /* buffer NULL: none */
@@ -339,6 +342,15 @@ void nx_l0_life_demote(nx_l0_fiber *fiber, uint32_t tier_before);
  * the breaker. */
 nx_trap_step nx_l0_trap(nx_l0_fiber *fiber, uint32_t cause, uint64_t now_ns, uint64_t *ret_delay);
 bool nx_l0_birth(nx_l0_fiber *fiber);
+
+/* saves.c: the newest copy of a fiber's checkpoint that is whole, of this image, and not older than
+ * one that was seen before: false for none. What a durable fiber has in its file, into its slot;
+ * and the newest copy into the file, if that is news. How far saves have come, for whoever looks.
+ */
+bool nx_l0_find_checkpoint(nx_l0_fiber *fiber);
+bool nx_l0_recall(nx_l0_fiber *fiber);
+void nx_l0_keep(nx_l0_fiber *fiber);
+void nx_l0_look_at_saves(nx_l0_node *node);
 
 /* fiber.c: a fiber from a plan and its descriptors, which it owns from then on, also when this
  * fails; 0 or a negative errno. And its end: everything it had is given back. */

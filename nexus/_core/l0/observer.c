@@ -165,7 +165,8 @@ void nx_l0_set_features(nx_l0_node *node, uint8_t runtime)
                                           .entity = state.effective,
                                           .data = {before, state.boot}});
     }
-    node->tick_ns = (node->features & NEEDS_TICK) != 0 ? nx_l0_clock(1) + TICK_NS : NX_L0_FOREVER;
+    bool needed = (node->features & NEEDS_TICK) != 0 || node->durables != 0;
+    node->tick_ns = needed ? nx_l0_clock(1) + TICK_NS : NX_L0_FOREVER;
 }
 
 static void act(nx_l0_fiber *fiber, const nx_verdict *verdict, nx_verdict_action action)
@@ -252,26 +253,6 @@ static void rise(nx_l0_node *node, uint64_t now_ns)
     }
 }
 
-/* How far each fiber's saves have come, for whoever looks; what is believed is found at a restart.
- */
-static void look_at_saves(nx_l0_node *node)
-{
-    for (uint32_t i = 0; i < NX_NODE_OBSERVER; i++) {
-        nx_l0_fiber *fiber = &node->fibers[i];
-        if (fiber->checkpoint != NULL && nx_l0_is_alive(fiber)) {
-            uint64_t first =
-                __atomic_load_n(&fiber->checkpoint->copies[0].sequence, __ATOMIC_RELAXED);
-            uint64_t second =
-                __atomic_load_n(&fiber->checkpoint->copies[1].sequence, __ATOMIC_RELAXED);
-            uint64_t saved = first > second ? first : second;
-            if (saved != fiber->saved) {
-                fiber->saved = saved;
-                nx_l0_publish(fiber);
-            }
-        }
-    }
-}
-
 void nx_l0_observe(nx_l0_node *node, uint64_t now_ns)
 {
     if (node->phoenix && node->table->head.phoenix < PHOENIX_MAX && !node->stopping) {
@@ -284,7 +265,7 @@ void nx_l0_observe(nx_l0_node *node, uint64_t now_ns)
     uint64_t late_ns = now_ns - node->tick_ns;
     node->tick_ns = now_ns + TICK_NS;
     audit(node);
-    look_at_saves(node);
+    nx_l0_look_at_saves(node);
     check_heartbeat(node, late_ns);
     nx_l0_take_verdicts(node, now_ns);
 }

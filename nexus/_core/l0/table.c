@@ -108,7 +108,7 @@ static uint32_t flags_of(const nx_l0_fiber *fiber, const nx_bkdl_policy *policy)
 {
     return (fiber->slot == NX_NODE_OBSERVER ? NX_FIBER_IS_OBSERVER : 0u) |
            (fiber->budget.event >= 0 ? NX_FIBER_HAS_BUDGET : 0u) |
-           (fiber->checkpoint != NULL ? NX_FIBER_HAS_CHECKPOINTS : 0u) |
+           (fiber->checkpoint_descriptor >= 0 ? NX_FIBER_HAS_CHECKPOINTS : 0u) |
            ((policy->flags & NX_POLICY_STANDBY) != 0 ? NX_FIBER_HAS_STANDBY : 0u) |
            (fiber->warm ? NX_FIBER_IS_WARM : 0u);
 }

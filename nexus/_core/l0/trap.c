@@ -11,8 +11,6 @@
 
 #define EBADMSG_ 74
 
-static nx_checkpoint_copy scratch;
-
 /* Compares the image with the digest in the plan; a sealed memfd changes only when memory rots. */
 static bool image_is_sound(nx_l0_fiber *fiber)
 {
@@ -74,38 +72,6 @@ static bool regrant(nx_l0_fiber *fiber)
     return true;
 }
 
-/* The newest copy that is whole, of this image, and not older than one that was seen before. */
-static bool find_checkpoint(nx_l0_fiber *fiber)
-{
-    uint64_t best = 0;
-    unsigned from = 0;
-
-    fiber->warm = false;
-    for (unsigned i = 0; fiber->checkpoint != NULL && i < 2; i++) {
-        nx_checkpoint_state state = nx_checkpoint_verify(fiber->checkpoint, i, &scratch);
-        if (state == NX_CHECKPOINT_CORRUPT) {
-            (void)nx_l0_event(fiber->node, fiber,
-                              &(nx_stl_event){.kind = NX_STL_CHECKPOINT_CORRUPT,
-                                              .entity = i,
-                                              .data = {scratch.sequence}});
-        } else if (state == NX_CHECKPOINT_VALID && scratch.sequence > best &&
-                   scratch.sequence >= fiber->floor && scratch.image == fiber->image) {
-            best = scratch.sequence;
-            fiber->warm_epoch = scratch.epoch;
-            from = i;
-        }
-    }
-    if (best != 0) {
-        fiber->floor = best;
-        fiber->warm = true;
-        (void)nx_l0_event(fiber->node, fiber,
-                          &(nx_stl_event){.kind = NX_STL_CHECKPOINT_RESTORE,
-                                          .entity = best,
-                                          .data = {from, fiber->warm_epoch}});
-    }
-    return fiber->warm;
-}
-
 /* The breaker's counters, by majority of three. */
 static bool ask_breaker(nx_l0_fiber *fiber, uint64_t now_ns, uint64_t *ret)
 {
@@ -150,7 +116,7 @@ static bool perform(nx_l0_fiber *fiber, nx_trap_step step, uint64_t now_ns, uint
     case NX_TRAP_REGRANT:
         return regrant(fiber);
     default:
-        return find_checkpoint(fiber);
+        return nx_l0_find_checkpoint(fiber);
     }
 }
 
@@ -161,7 +127,7 @@ bool nx_l0_birth(nx_l0_fiber *fiber)
     if (!image_is_sound(fiber) || !regrant(fiber)) {
         return false;
     }
-    (void)find_checkpoint(fiber);
+    (void)nx_l0_find_checkpoint(fiber);
     return true;
 }
 
