@@ -24,14 +24,16 @@ EXIT_INTERRUPT = 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
-def _add_learn(run: Parser) -> None:
+def _add_words(run: Parser) -> None:
+    run.add_argument("--name", help="its name in messages")
+    run.add_argument("--explain", action="store_true", help="show the policy, run nothing")
     run.add_argument(
         "--learn",
         action="store_true",
         help="run it unconfined, and print the least manifest that would let it pass",
     )
     run.add_argument(
-        "--output", metavar="FILE", help="where --learn writes the manifest; stderr else"
+        "--output", metavar="FILE", help="where --learn writes the manifest; stderr without it"
     )
 
 
@@ -48,21 +50,26 @@ def _add_run(commands: Commands) -> None:
         "  nexus run --learn --output agent.kdl -- python3 agent.py",
     )
     run.add_argument(
-        "--manifest", metavar="FILE", help="take what is not said here from a fiber in KDL"
+        "--manifest", metavar="FILE", help="a fiber in KDL; what is said here, too, wins"
     )
-    run.add_argument("--pledge", metavar="WORDS", help="what it may do: stdio,rpath,...")
+    run.add_argument(
+        "--pledge",
+        metavar="WORDS",
+        help="what it may do: stdio,rpath,...; without it all but the network",
+    )
     run.add_argument(
         "--unveil",
         metavar="PATH=RIGHTS",
         action="append",
         default=[],
-        help="what it sees: r reads, w writes, x executes, c creates; the working directory else",
+        help="what it sees besides the system: r reads, w writes, x executes, c creates; without "
+        "it the working directory, rwxc",
     )
     run.add_argument("--bare", action="store_true", help="show nothing but what is unveiled")
     run.add_argument(
         "--refused",
         choices=["deny", "trap", "kill"],
-        help="what a call that is not pledged gets: EPERM, SIGSYS, or the end",
+        help="what a call that is not pledged gets: EPERM, SIGSYS (as without it), or the end",
     )
     run.add_argument(
         "--tier",
@@ -74,10 +81,10 @@ def _add_run(commands: Commands) -> None:
         metavar="NAME=NUMBER",
         action="append",
         default=[],
-        help="memory, file, stack, core (bytes), cpu (seconds), processes, files",
+        help="memory, file, stack, core (bytes, with K, M, G, T), cpu (seconds), processes, files",
     )
     run.add_argument(
-        "--restart", choices=["never", "on-failure", "always"], help="when it starts again"
+        "--restart", choices=["never", "on-failure", "always"], help="when it starts again; never"
     )
     run.add_argument(
         "--survivability",
@@ -85,7 +92,9 @@ def _add_run(commands: Commands) -> None:
         help="its level of fault handling; recorded, and of no effect yet",
     )
     run.add_argument("--seal", action="store_true", help="run a sealed copy, checked at each start")
-    run.add_argument("--session", action="store_true", help="keep it away from the terminal")
+    run.add_argument(
+        "--session", action="store_true", help="a session of its own, without terminal"
+    )
     run.add_argument(
         "--waive",
         metavar="LAYER",
@@ -93,11 +102,9 @@ def _add_run(commands: Commands) -> None:
         default=[],
         help="accept that this layer is missing; --explain lists them",
     )
-    run.add_argument("--name", help="its name in messages")
-    run.add_argument("--explain", action="store_true", help="show the policy, run nothing")
-    _add_learn(run)
+    _add_words(run)
     run.add_argument(
-        "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="and its words"
+        "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM", help="what to run, and its words"
     )
     add_common(run)
 

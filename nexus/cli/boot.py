@@ -104,7 +104,9 @@ def _up(
         )
     else:
         output.line(f"node up in {own_ms:.0f} ms (imports {load_ms:.0f} ms): {directory.path}")
-        output.line("look at it with: nexus status, nexus stl watch, nexus fiber show NAME")
+        own = find_node(None, os.environ).path == directory.path
+        where = "" if own else f", each with --node {directory.path}"
+        output.line(f"look at it with: nexus status, nexus stl watch, nexus fiber show NAME{where}")
     output.flush()
 
 

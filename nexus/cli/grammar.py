@@ -48,7 +48,7 @@ def add_command(
     """Add a command whose `run` is in a module of this package."""
     parser = commands.add_parser(
         name,
-        help=summary,
+        help=summary.partition(". ")[0].rstrip(".") + ".",
         description=f"examples:\n{examples}\n\n{summary}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -65,6 +65,8 @@ def add_common(parser: Parser) -> None:
 def add_node(parser: Parser) -> None:
     """Add the option that says which node a command is about."""
     parser.add_argument(
-        "--node", metavar="DIR", help="the node's directory; else NEXUS_NODE, or your own node"
+        "--node",
+        metavar="DIR",
+        help="the node's directory; without it NEXUS_NODE, or your own: ~/.local/share/nexus",
     )
     add_common(parser)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from nexus.cli.output import SCHEMA, Output
 from nexus.errors import FaultError, ManifestError
@@ -24,8 +25,9 @@ from nexus.physics.seccomp import audit_arch
 from nexus.physics.syscalls import native_machine, syscalls
 from nexus.physics.watch import Call, Usage, Watch
 
-__all__ = ["Learnt", "learn", "make_lesson", "write_lesson"]
+__all__ = ["Learnt", "learn", "make_lesson", "observe", "write_lesson"]
 
+_Read = TypeVar("_Read")
 _X32 = 0x40000000
 _NEAR = 0.8  # of a limit
 _LIMITS = (
@@ -36,24 +38,36 @@ _LIMITS = (
 )
 
 
+class _Gone(Exception):
+    """Who called was killed meanwhile: its number may be another process's by now."""
+
+
 @dataclass(slots=True)
 class _Caller:
-    """The caller of one watched call, for `nexus.logic.observe`."""
+    """The caller of one watched call, for `nexus.logic.observe`.
+
+    What was read is believed when the call still waits afterwards: only then was it the caller's.
+    """
 
     watch: Watch
     call: Call
     relative: bool = False
 
     def string(self, address: int) -> str | None:
-        return self.watch.string(self.call, address)
+        return self._believed(self.watch.string(self.call, address))
 
     def memory(self, address: int, size: int) -> bytes | None:
-        return self.watch.memory(self.call, address, size)
+        return self._believed(self.watch.memory(self.call, address, size))
 
     def place(self, descriptor: int) -> str | None:
-        place = self.watch.place(self.call, descriptor)
+        place = self._believed(self.watch.place(self.call, descriptor))
         self.relative |= descriptor == 0xFFFFFF9C or descriptor == 0xFFFFFFFFFFFFFF9C
         return place
+
+    def _believed(self, read: _Read) -> _Read:
+        if not self.watch.waits(self.call):
+            raise _Gone
+        return read
 
 
 @dataclass(slots=True)
@@ -71,6 +85,29 @@ class Learnt:
     status: int
     usage: Usage
     relative: bool
+
+
+def observe(
+    watch: Watch, call: Call, lesson: Lesson, files: HostFiles, *, start: bool
+) -> tuple[int, bool]:
+    """Learn one call; nothing of a caller that is gone.
+
+    Args:
+        watch: whose call it is.
+        call: it waits.
+        lesson: takes what is learnt.
+        files: the tree that the caller sees.
+        start: it is the start of the program itself.
+
+    Returns:
+        The error that the call shall get, or 0; whether it used its working directory.
+    """
+    caller = _Caller(watch, call)
+    try:
+        error = lesson.observe(call.number, call.arguments, caller=caller, files=files, start=start)
+    except _Gone:
+        return 0, False
+    return error, caller.relative
 
 
 def learn(
@@ -113,13 +150,10 @@ def learn(
                 continue
             start = call.number in starts and call.thread == watch.pid
             starts = set() if start else starts
-            caller = _Caller(watch, call)
-            error = 0
+            error, used = 0, False
             if not drop(names.get(call.number, "")):
-                error = lesson.observe(
-                    call.number, call.arguments, caller=caller, files=files, start=start
-                )
-            relative |= caller.relative
+                error, used = observe(watch, call, lesson, files, start=start)
+            relative |= used
             if error:
                 watch.refuse(call, error)
             else:

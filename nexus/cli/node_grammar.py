@@ -27,9 +27,16 @@ def _add_boot(commands: Commands) -> None:
         "  nexus boot site.kdl --node /srv/site --for 60\n"
         "  nexus boot --json | jq .title",
     )
-    boot.add_argument("description", nargs="?", metavar="NODE.kdl", help="else the node's own")
-    boot.add_argument("--for", dest="seconds", type=float, help="shut down after so many seconds")
-    boot.add_argument("--quiet", action="store_true", help="do not tell what happens")
+    boot.add_argument(
+        "description",
+        nargs="?",
+        metavar="NODE.kdl",
+        help="what it consists of; without it node.kdl of its directory",
+    )
+    boot.add_argument(
+        "--for", dest="seconds", metavar="SECONDS", type=float, help="shut down after so long"
+    )
+    boot.add_argument("--quiet", action="store_true", help="tell that it is up, not what happens")
     add_node(boot)
 
 
@@ -47,7 +54,9 @@ def _add_fiber(commands: Commands) -> None:
         "  nexus fiber show digest",
     )
     _fiber_name(show)
-    show.add_argument("--lines", type=int, default=10, help="of its log; 10")
+    show.add_argument(
+        "--lines", metavar="N", type=int, default=10, help="how much of its log to show; 10"
+    )
     add_node(show)
     start = add_command(
         verbs,
@@ -66,13 +75,13 @@ def _add_fiber(commands: Commands) -> None:
         "  nexus fiber stop lazarus\n  nexus fiber stop lazarus --now",
     )
     _fiber_name(stop)
-    stop.add_argument("--now", action="store_true", help="by SIGKILL, at once")
+    stop.add_argument("--now", action="store_true", help="end it by SIGKILL, without grace")
     add_node(stop)
     restart = add_command(
         verbs,
         "restart",
         "fiber",
-        "End the life of a fiber and begin another.",
+        "End the life of a fiber by SIGKILL and begin another, from its checkpoint if it has one.",
         "  nexus fiber restart digest",
     )
     _fiber_name(restart)
@@ -102,15 +111,17 @@ def _add_cap(commands: Commands) -> None:
     grant.add_argument(
         "object",
         metavar="TYPE:NAME",
-        help="entity, channel, memory, interrupt, time or entropy, and the name of the object",
+        help="entity, channel, memory, interrupt, time or entropy; and any name for the object",
     )
     grant.add_argument(
         "--rights",
         required=True,
         help="read, write, execute, map, delegate, revoke, copy, spawn, with commas between",
     )
-    grant.add_argument("--bounds", metavar="START:END", default="0:0", help="half open; 0:0")
-    grant.add_argument("--parent", type=int, help="index of the one that it derives from")
+    grant.add_argument("--bounds", metavar="START:END", default="0:0", help="END is not in it; 0:0")
+    grant.add_argument(
+        "--parent", metavar="INDEX", type=int, help="of the fiber's one that it derives from"
+    )
     add_node(grant)
     revoke = add_command(
         verbs,
@@ -120,7 +131,7 @@ def _add_cap(commands: Commands) -> None:
         "  nexus cap revoke digest 0",
     )
     _fiber_name(revoke)
-    revoke.add_argument("index", type=int, help="see nexus cap list")
+    revoke.add_argument("index", type=int, help="of the capability, from nexus cap list")
     add_node(revoke)
 
 
@@ -133,12 +144,19 @@ def _add_events(commands: Commands) -> None:
         "Show the events of a node as they happen; with --json, one JSON document a line.",
         "  nexus stl watch\n  nexus stl watch --since 0 --json | jq 'select(.fiber == \"digest\")'",
     )
-    watch.add_argument("--since", type=int, help="begin after the event with this id; 0: all left")
-    watch.add_argument("--fiber", help="only events about this fiber")
-    watch.add_argument("--kind", help="only events of this kind, as FiberSpawn")
-    watch.add_argument("--for", dest="seconds", type=float, help="end after so many seconds")
+    watch.add_argument(
+        "--since",
+        metavar="ID",
+        type=int,
+        help="begin after this event; 0: with the oldest that is left; without it: with new ones",
+    )
+    watch.add_argument("--fiber", metavar="NAME", help="only events about this fiber")
+    watch.add_argument("--kind", help="only events of this kind, such as FiberSpawn")
+    watch.add_argument(
+        "--for", dest="seconds", metavar="SECONDS", type=float, help="end after so long"
+    )
     add_node(watch)
-    beb = _noun(commands, "beb", "The error buffer of a node.")
+    beb = _noun(commands, "beb", "The error buffer of a node: what its supervisor noted last.")
     show = add_command(
         beb,
         "show",
@@ -146,17 +164,21 @@ def _add_events(commands: Commands) -> None:
         "Show what the supervisor wrote into its error buffer; works on a dead node, too.",
         "  nexus beb show\n  nexus beb show --last 20 --json",
     )
-    show.add_argument("--last", type=int, help="only so many, the newest")
+    show.add_argument("--last", metavar="N", type=int, help="only the newest N")
     add_node(show)
     verify = add_command(
         commands,
         "verify",
         "verify",
-        "Prove the ledger of a node: every record hashed, chained and signed. Exit code 13 and the "
-        "first record that is not, otherwise.",
+        "Prove the ledger of a node: that its records follow from each other, and are signed. "
+        "Otherwise it names the first that does not, with exit code 13.",
         "  nexus verify\n  nexus verify --node /srv/site --json",
     )
-    verify.add_argument("--key", metavar="HEX", help="the public key that must have signed")
+    verify.add_argument(
+        "--key",
+        metavar="HEX",
+        help="the public key that must have signed; without it key.pub of the node",
+    )
     add_node(verify)
 
 
@@ -178,7 +200,7 @@ def add_node_commands(commands: Commands) -> None:
         commands,
         "top",
         "top",
-        "Watch a node in the terminal; needs the extra nexus-node[tui].",
+        "Watch a node in the terminal; takes the extra nexus-node[tui].",
         "  nexus top",
     )
     add_node(top)

@@ -29,7 +29,10 @@ from nexus.physics.files import HostFiles
 from nexus.physics.programs import find_program, interpreter_of, is_dynamic, python_runtime
 from nexus.physics.supervisor import host_facts, seal_image, seal_plan
 
-__all__ = ["Assembly", "find_image"]
+__all__ = ["OBSERVER_PROMISES", "Assembly", "find_image"]
+
+# None by which a call sends descriptors, so that L1 can ask for no START of its own.
+OBSERVER_PROMISES = frozenset({"stdio", "rpath", "wpath", "cpath"})
 
 # What every fiber finds in its environment unless its description has one of its own.
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
@@ -135,7 +138,7 @@ class Assembly:
         """
         draft = Draft(
             name=_L1,
-            promises=frozenset({"stdio", "rpath", "wpath", "cpath"}),
+            promises=OBSERVER_PROMISES,
             unveil=(Unveil(str(self._directory.ledger), "rwc"),),
             restart="always",
             intensity=5,

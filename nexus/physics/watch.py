@@ -212,12 +212,15 @@ class Watch:
 
     def measure(self, call: Call) -> None:
         """Note what a process that is about to end has used."""
+        memory = files = 0
         with suppress(OSError, StopIteration, ValueError):
             lines = Path(f"/proc/{call.thread}/status").read_text("utf-8", "replace").splitlines()
             peak = next(line for line in lines if line.startswith("VmPeak:"))
-            self.usage.memory = max(self.usage.memory, int(peak.split()[1]) << 10)
+            memory = int(peak.split()[1]) << 10
         with suppress(OSError):
             files = sum(1 for _ in Path(f"/proc/{call.thread}/fd").iterdir())
+        if self.waits(call):  # or it was another process that was looked at
+            self.usage.memory = max(self.usage.memory, memory)
             self.usage.files = max(self.usage.files, files)
         self.usage.processes = max(self.usage.processes, len(_tree(os.getpid())))
 

@@ -1,7 +1,8 @@
 """Learning: programs are watched free, then run under what was learnt, with the same outcome.
 
-Every promise and every rule that was learnt is taken away once: the program must then fail, or the
-surplus is in `CONSERVATIVE` with its reason.
+Every promise that was learnt is taken away once: the program must then fail, or the surplus is in
+`CONSERVATIVE` with its reason. Rules are not taken away: that they show all that was touched, and
+can be enforced, is a property (`test_learn_properties.py`); that none is spare is not shown.
 """
 
 from __future__ import annotations

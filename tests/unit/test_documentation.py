@@ -72,6 +72,22 @@ def test_the_exit_codes_of_all_errors_are_documented() -> None:
         assert kind.__doc__
 
 
+def test_the_page_of_error_codes_is_that_of_the_classes() -> None:
+    from nexus import errors
+    from nexus.cli.grammar import UsageError
+
+    page = (ROOT / "docs" / "reference" / "error-codes.md").read_text()
+    rows = re.findall(r"^\| (NX-\w+-\d+) \| `(\w+)` \| (\d+) \| (.*) \|$", page, re.M)
+    kinds = [*vars(errors).values(), UsageError]
+    classes = [k for k in kinds if isinstance(k, type) and issubclass(k, errors.NexusError)]
+    wanted = {
+        (k.code, k.__name__, str(k.exit_code), (k.__doc__ or "").splitlines()[0])
+        for k in classes
+        if not k.code.startswith("NX-GEN")  # what the others are derived from
+    }
+    assert set(rows) == wanted
+
+
 def test_readme_commands_exist() -> None:
     text = (ROOT / "README.md").read_text()
     for line in re.findall(r"`(\./dev[^`]*|nexus [^`]*)`", text):

@@ -10,7 +10,7 @@
 
 _shtab_nexus_commands() {
   local _commands=(
-    beb:'The error buffer of a node.'
+    beb:'The error buffer of a node: what its supervisor noted last.'
     bench:'Measure this installation on this machine.'
     boot:examples:
     cap:'The capabilities of a node'"'"'s fibers.'
@@ -86,8 +86,8 @@ _shtab_nexus_beb_defaults_added=0
 
 _shtab_nexus_beb_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--last[only so many, the newest]:last:"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--last[only the newest N]:N:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
 )
@@ -115,12 +115,12 @@ _shtab_nexus_bench_core_defaults_added=0
 
 _shtab_nexus_boot_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--for[shut down after so many seconds]:seconds:"
-  "--quiet[do not tell what happens]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--for[shut down after so long]:SECONDS:"
+  "--quiet[tell that it is up, not what happens]"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
-  ":else the node\'s own:"
+  ":what it consists of\; without it node.kdl of its directory:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -136,13 +136,13 @@ _shtab_nexus_cap_defaults_added=0
 _shtab_nexus_cap_grant_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--rights[read, write, execute, map, delegate, revoke, copy, spawn, with commas between]:rights:"
-  "--bounds[half open\; 0\:0]:START:END:"
-  "--parent[index of the one that it derives from]:parent:"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--bounds[END is not in it\; 0\:0]:START:END:"
+  "--parent[of the fiber\'s one that it derives from]:INDEX:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
-  ":entity, channel, memory, interrupt, time or entropy, and the name of the object:"
+  ":entity, channel, memory, interrupt, time or entropy\; and any name for the object:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -150,7 +150,7 @@ _shtab_nexus_cap_grant_defaults_added=0
 
 _shtab_nexus_cap_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
@@ -161,11 +161,11 @@ _shtab_nexus_cap_list_defaults_added=0
 
 _shtab_nexus_cap_revoke_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
-  ":see nexus cap list:"
+  ":of the capability, from nexus cap list:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -199,7 +199,7 @@ _shtab_nexus_fiber_defaults_added=0
 
 _shtab_nexus_fiber_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
 )
@@ -209,7 +209,7 @@ _shtab_nexus_fiber_list_defaults_added=0
 
 _shtab_nexus_fiber_restart_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
@@ -220,8 +220,8 @@ _shtab_nexus_fiber_restart_defaults_added=0
 
 _shtab_nexus_fiber_show_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--lines[of its log\; 10]:lines:"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--lines[how much of its log to show\; 10]:N:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
@@ -232,7 +232,7 @@ _shtab_nexus_fiber_show_defaults_added=0
 
 _shtab_nexus_fiber_start_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
@@ -243,8 +243,8 @@ _shtab_nexus_fiber_start_defaults_added=0
 
 _shtab_nexus_fiber_stop_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--now[by SIGKILL, at once]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--now[end it by SIGKILL, without grace]"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
@@ -265,25 +265,25 @@ _shtab_nexus_help_defaults_added=0
 
 _shtab_nexus_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--manifest[take what is not said here from a fiber in KDL]:FILE:"
-  "--pledge[what it may do\: stdio,rpath,...]:WORDS:"
-  "*--unveil[what it sees\: r reads, w writes, x executes, c creates\; the working directory else]:PATH=RIGHTS:"
+  "--manifest[a fiber in KDL\; what is said here, too, wins]:FILE:"
+  "--pledge[what it may do\: stdio,rpath,...\; without it all but the network]:WORDS:"
+  "*--unveil[what it sees besides the system\: r reads, w writes, x executes, c creates\; without it the working directory, rwxc]:PATH=RIGHTS:"
   "--bare[show nothing but what is unveiled]"
-  "--refused[what a call that is not pledged gets\: EPERM, SIGSYS, or the end]:refused:(deny trap kill)"
+  "--refused[what a call that is not pledged gets\: EPERM, SIGSYS (as without it), or the end]:refused:(deny trap kill)"
   "--tier[hold it to the time budget of this tier]:tier:(photon matter gravity void)"
-  "*--limit[memory, file, stack, core (bytes), cpu (seconds), processes, files]:NAME=NUMBER:"
-  "--restart[when it starts again]:restart:(never on-failure always)"
+  "*--limit[memory, file, stack, core (bytes, with K, M, G, T), cpu (seconds), processes, files]:NAME=NUMBER:"
+  "--restart[when it starts again\; never]:restart:(never on-failure always)"
   "--survivability[its level of fault handling\; recorded, and of no effect yet]:survivability:(sovereign hardened radiation)"
   "--seal[run a sealed copy, checked at each start]"
-  "--session[keep it away from the terminal]"
+  "--session[a session of its own, without terminal]"
   "*--waive[accept that this layer is missing\; --explain lists them]:LAYER:"
   "--name[its name in messages]:name:"
   "--explain[show the policy, run nothing]"
   "--learn[run it unconfined, and print the least manifest that would let it pass]"
-  "--output[where --learn writes the manifest\; stderr else]:FILE:"
+  "--output[where --learn writes the manifest\; stderr without it]:FILE:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
-  "(-)*::and its words:"
+  "(-)*::what to run, and its words:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -300,7 +300,7 @@ _shtab_nexus_selftest_defaults_added=0
 
 _shtab_nexus_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
 )
@@ -317,11 +317,11 @@ _shtab_nexus_stl_defaults_added=0
 
 _shtab_nexus_stl_watch_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--since[begin after the event with this id\; 0\: all left]:since:"
-  "--fiber[only events about this fiber]:fiber:"
-  "--kind[only events of this kind, as FiberSpawn]:kind:"
-  "--for[end after so many seconds]:seconds:"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--since[begin after this event\; 0\: with the oldest that is left\; without it\: with new ones]:ID:"
+  "--fiber[only events about this fiber]:NAME:"
+  "--kind[only events of this kind, such as FiberSpawn]:kind:"
+  "--for[end after so long]:SECONDS:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
 )
@@ -331,7 +331,7 @@ _shtab_nexus_stl_watch_defaults_added=0
 
 _shtab_nexus_top_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
 )
@@ -341,8 +341,8 @@ _shtab_nexus_top_defaults_added=0
 
 _shtab_nexus_verify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--key[the public key that must have signed]:HEX:"
-  "--node[the node\'s directory\; else NEXUS_NODE, or your own node]:DIR:"
+  "--key[the public key that must have signed\; without it key.pub of the node]:HEX:"
+  "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
 )
