@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nexus.physics.control import connect_node
 from nexus.logic.control import Control
+from nexus.physics.control import connect_node
 from nexus.seams.events import EventKind
 from nexus.seams.supervisor import L1_SLOT, FiberState, SystemTable
 

@@ -12,7 +12,7 @@
 #define PROT_READ_WRITE 3
 #define MS              1000000u
 
-#define EBADF_          9
+#define EBADF_ 9
 
 static nx_l0_node node;
 static const char too_few[] = "more open files must be allowed: 64 to 127 are ours (ulimit -n 256)";

@@ -31,5 +31,5 @@ def test_a_case_that_returns_nothing_is_timed() -> None:
             pass
 
     results = interleave([Case("nap", nap)], rounds=9, slice_seconds=0.002)
-    assert all(9e4 < value for value in results["nap"])
+    assert all(value > 9e4 for value in results["nap"])
     assert min(results["nap"]) < 1e6, "others may have the CPU for a while, not each time"
