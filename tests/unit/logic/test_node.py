@@ -95,7 +95,7 @@ TWO = 'fiber "a" { program "x" }\nfiber "b" { program "x" }\n'
         ('fiber "a" { }', "takes one of program and module"),
         ('fiber "a" { program "x"; module "y" }', "takes one of program and module"),
         ('fiber "a b" { program "x" }', "'a b' is no name of a fiber"),
-        ('fiber "a" { program "x"; checkpoint "durable" }', "takes #true or #false"),
+        ('fiber "a" { program "x"; checkpoint "for ever" }', "takes #true or #false"),
         ('fiber "a" { program "x"; standby; standby }', "two nodes 'standby'"),
         ('fiber "a" { program "x"; open "n" }', "takes 2 to 2 values"),
         ('fiber "a" { program "x"; open "n" "p" write=1 }', "write is #true or #false"),
