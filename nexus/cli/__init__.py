@@ -46,6 +46,7 @@ def _add_run(commands: Commands) -> None:
         "  nexus run -- python3 agent.py\n"
         "  nexus run --pledge stdio,rpath --unveil data=r -- ./parser data/input\n"
         "  nexus run --restart on-failure --limit memory=256M -- ./service\n"
+        "  nexus run --json -- ./job    # stderr: one JSON document for each thing that happens\n"
         "  nexus run --explain --pledge stdio,inet -- ./client\n"
         "  nexus run --learn --output agent.kdl -- python3 agent.py",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,10 @@ _COLOURS = {
 }
 
 
+def _encode(kind: str, body: Mapping[str, object]) -> str:
+    return json_module.dumps({"schema": SCHEMA, "type": kind, **body}, ensure_ascii=True)
+
+
 class Output:
     """One command's way of speaking.
 
@@ -33,8 +38,21 @@ class Output:
 
     def document(self, kind: str, body: Mapping[str, object]) -> None:
         """Print one JSON document with its schema number; only for `--json`."""
-        record = {"schema": SCHEMA, "type": kind, **body}
-        print(json_module.dumps(record, ensure_ascii=True))
+        print(_encode(kind, body))
+
+    def aside(self, kind: str, body: Mapping[str, object]) -> None:
+        """Print a document on stderr, where stdout is a program's own.
+
+        Raises:
+            OSError: nobody reads it, or there is no room.
+        """
+        # Past the buffer, which would keep what could not be written, and fail again at the end.
+        line = memoryview((_encode(kind, body) + "\n").encode())
+        while line:
+            try:
+                line = line[os.write(2, line) :]
+            except BlockingIOError:
+                select.select([], [2], [])
 
     def line(self, text: str = "") -> None:
         """Print one line of the result for people."""
@@ -71,8 +89,8 @@ class Output:
     def error(self, code: str, message: str, hint: str | None) -> None:
         """Say on stderr what went wrong and what to do about it."""
         if self.json:
-            record = {"schema": SCHEMA, "type": "error", "code": code, "message": message}
-            print(json_module.dumps({**record, "hint": hint}), file=sys.stderr)
+            body = {"code": code, "message": message, "hint": hint}
+            print(_encode("error", body), file=sys.stderr)
             return
         print(f"error[{code}]: {message}", file=sys.stderr)
         if hint:

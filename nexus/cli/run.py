@@ -65,23 +65,24 @@ def _read_manifest(path: Path, name: str | None) -> Draft:
     return chosen[0]
 
 
+def _policy_record(spec: FiberSpec, confined: Confined) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "program": spec.program,
+        "promises": sorted(spec.promises),
+        "unveil": [{"path": rule.path, "rights": rule.rights} for rule in spec.unveil],
+        "layers": [
+            {"name": layer.name, "state": layer.state, "why": layer.why}
+            for layer in confined.layers
+        ],
+        "missing": list(confined.missing),
+        "filter_instructions": len(confined.manifest.filter) // 8,
+    }
+
+
 def _explain(output: Output, spec: FiberSpec, confined: Confined) -> None:
     if output.json:
-        output.document(
-            "policy",
-            {
-                "name": spec.name,
-                "program": spec.program,
-                "promises": sorted(spec.promises),
-                "unveil": [{"path": rule.path, "rights": rule.rights} for rule in spec.unveil],
-                "layers": [
-                    {"name": layer.name, "state": layer.state, "why": layer.why}
-                    for layer in confined.layers
-                ],
-                "missing": list(confined.missing),
-                "filter_instructions": len(confined.manifest.filter) // 8,
-            },
-        )
+        output.document("policy", _policy_record(spec, confined))
         return
     output.line(f"program   {spec.program}")
     output.line(f"promises  {' '.join(sorted(spec.promises))}")
@@ -112,7 +113,7 @@ def _learn(
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Become the supervisor of the program; returns only for --explain and --learn."""
+    """Become the supervisor of the program; returns only for --explain, --learn and --json."""
     directory = str(Path.cwd())
     draft = _said(arguments, directory)
     if arguments.manifest is not None:
@@ -135,5 +136,11 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     image, digest = -1, None
     if draft.seal:
         image, digest = seal_image(spec.program)
+    if output.json:
+        from nexus.cli.run_told import run_told
+
+        policy = _policy_record(spec, confined)
+        return run_told(spec.name, confined.manifest, (image, digest), policy, output)
+    if draft.seal:
         os.set_inheritable(image, True)
     execute_plan(encode_plan(confined.manifest, image=image, digest=digest))

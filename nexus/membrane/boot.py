@@ -7,22 +7,22 @@ gone, however it ended, the supervisor ends the fibers and itself. So nothing is
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus.errors import NodeError, StartError
+from nexus.errors import NexusError, NodeError, StartError
 from nexus.logic.control import ANSWER_S, Control, FiberPlace
 from nexus.logic.node import NodeDescription, parse_node
 from nexus.membrane.assembly import Assembly
 from nexus.membrane.directory import NodeDirectory
 from nexus.physics.control import ControlLink, control_pair, listen_node
-from nexus.physics.supervisor import supervisor_path
+from nexus.physics.supervisor import spawn_supervisor
 from nexus.seams.supervisor import SystemTable
 
-__all__ = ["RunningNode", "boot", "read_description"]
+__all__ = ["RunningNode", "boot", "boot_alone", "read_description"]
 
 
 def read_description(path: Path, directory: NodeDirectory) -> NodeDescription:
@@ -85,28 +85,19 @@ class RunningNode:
 
 def _spawn(directory: NodeDirectory, lock: int) -> tuple[int, ControlLink]:
     """The supervisor as a child in a session of its own, so that Ctrl-C reaches us alone."""
-    program = supervisor_path()
     ours, theirs = control_pair()
     with theirs, listen_node(directory.control) as listener:
         beb = os.open(directory.beb, os.O_RDWR | os.O_CLOEXEC)
-        given = [theirs.fileno(), listener.fileno(), beb]
+        words = (theirs.fileno(), listener.fileno(), beb)
         try:
             # The lock goes along: the node is taken until its supervisor is gone, too.
-            for descriptor in (*given, lock):
-                os.set_inheritable(descriptor, True)
-            words = [program, "serve", *map(str, given)]
-            pid = os.posix_spawn(program, words, {}, setsid=True, setsigdef=_DEFAULTED)
-        except OSError as error:
+            pid = spawn_supervisor(words, kept=(lock,), session=True, stderr=2)
+        except NexusError:
             ours.close()
-            raise StartError(
-                error.errno or errno.EIO, f"cannot execute {program}: {error.strerror}"
-            ) from error
+            raise
         finally:
             os.close(beb)
     return pid, ControlLink(ours)
-
-
-_DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM)
 
 
 def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningNode:
@@ -138,3 +129,32 @@ def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningN
             running.control.close()
             raise
         return running
+
+
+def boot_alone(name: str, descriptors: Sequence[int], *, stderr: int) -> RunningNode:
+    """One fiber under a supervisor that nobody else can reach, in our own session and group.
+
+    Args:
+        name: of the fiber.
+        descriptors: those of its START.
+        stderr: where the supervisor writes what it has to say.
+
+    Raises:
+        NexusError: the supervisor or the fiber cannot start; nothing is left running.
+    """
+    ours, theirs = control_pair()
+    with theirs:
+        try:
+            pid = spawn_supervisor((theirs.fileno(),), kept=(), session=False, stderr=stderr)
+        except NexusError:
+            ours.close()
+            raise
+    running = RunningNode(Control(ControlLink(ours)), None, pid, {})  # type: ignore[arg-type]
+    try:
+        running.table = running.control.hello()
+        running.fibers[name] = running.control.start(descriptors)
+    except BaseException:  # whatever it was, nothing may be left running
+        running.kill()
+        running.control.close()
+        raise
+    return running

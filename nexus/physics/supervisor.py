@@ -7,6 +7,7 @@ import fcntl
 import os
 import platform
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypedDict
 
@@ -14,8 +15,18 @@ from nexus._core import probe
 from nexus._core.hash import blake3
 from nexus.errors import AbsentError, StartError
 
-__all__ = ["HostFacts", "execute_plan", "host_facts", "seal_image", "seal_plan", "supervisor_path"]
+__all__ = [
+    "HostFacts",
+    "execute_plan",
+    "host_facts",
+    "seal_image",
+    "seal_plan",
+    "spawn_supervisor",
+    "supervisor_path",
+]
 
+# The interpreter ignores these two for itself; a program expects the default.
+_DEFAULTED = (signal.SIGPIPE, signal.SIGXFSZ)
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL, SHRINK, GROW, WRITE
 
 
@@ -80,6 +91,40 @@ def seal_image(path: str) -> tuple[int, bytes]:
     return _sealed(Path(path).name, data), blake3(data)
 
 
+def spawn_supervisor(
+    words: Sequence[int], *, kept: Sequence[int], session: bool, stderr: int
+) -> int:
+    """`nexus-l0 serve` as a child that heeds every signal; its pid.
+
+    Args:
+        words: control connection, listening socket, error buffer.
+        kept: descriptors that it holds besides until its end.
+        session: give it a session of its own, so that no terminal's signal reaches it.
+        stderr: where it writes what it has to say.
+
+    Raises:
+        StartError: the kernel refuses.
+    """
+    path = supervisor_path()
+    for descriptor in (*words, *kept):
+        os.set_inheritable(descriptor, True)
+    try:
+        return os.posix_spawn(
+            path,
+            [path, "serve", *map(str, words)],
+            {},
+            setsid=session,
+            setsigmask=(),
+            # Who starts a node in the background ignores these two, and its fibers must not.
+            setsigdef=(*_DEFAULTED, signal.SIGINT, signal.SIGTERM) if session else _DEFAULTED,
+            file_actions=[(os.POSIX_SPAWN_DUP2, stderr, 2)],
+        )
+    except OSError as error:
+        raise StartError(
+            error.errno or errno.EIO, f"cannot execute {path}: {error.strerror}"
+        ) from error
+
+
 def execute_plan(plan: bytes) -> NoReturn:
     """Become nexus-l0, which runs the plan as this very process.
 
@@ -89,8 +134,7 @@ def execute_plan(plan: bytes) -> NoReturn:
     path = supervisor_path()
     descriptor = seal_plan(plan)
     os.set_inheritable(descriptor, True)
-    # The interpreter ignores these two for itself; a program expects the default.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    for number in _DEFAULTED:
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execve(path, [path, "run", str(descriptor)], {})  # noqa: S606 - that is the point

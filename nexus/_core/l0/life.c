@@ -177,6 +177,10 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);
+    if (fiber->state == NX_FIBER_STARTING) {
+        /* It never came alive, and its template still waits for that. */
+        nx_l0_advance(&fiber->shared->made);
+    }
     if (find_error(fiber)->error != 0) {
         give_up(fiber);
         nx_l0_clear_place(fiber, fiber->shared->request & 1);
@@ -243,10 +247,8 @@ static void begin_budget(nx_l0_fiber *fiber, uint64_t now_ns)
 static void come_alive(nx_l0_fiber *fiber, uint64_t now_ns)
 {
     fiber->state = NX_FIBER_ALIVE;
-    if ((nx_l0_policy(fiber)->flags & NX_POLICY_STANDBY) != 0) {
-        /* This life needs its place no more: the next one may be made. */
-        nx_l0_advance(&fiber->shared->made);
-    }
+    /* The next one may be made, in the other place; nobody but L0 knows that it is free. */
+    nx_l0_advance(&fiber->shared->made);
     begin_budget(fiber, now_ns);
     if (fiber->slot == NX_NODE_OBSERVER) {
         nx_l0_watch(fiber->node);

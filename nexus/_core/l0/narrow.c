@@ -103,6 +103,20 @@ static long landlock_rule(const nx_l0_fiber *fiber, int ruleset, const nx_bkdl_l
     return result;
 }
 
+static bool add_rules(nx_l0_fiber *fiber, const nx_bkdl_section *rules, int ruleset)
+{
+    for (uint32_t i = 0; i < rules->count; i++) {
+        nx_bkdl_landlock_rule rule;
+        memcpy(&rule, rules->data + sizeof(nx_bkdl_landlock) + i * sizeof rule, sizeof rule);
+        nx_l0_enter(fiber, NX_STAGE_LANDLOCK, i);
+        if (!nx_l0_ok(fiber, landlock_rule(fiber, ruleset, &rule))) {
+            return false;
+        }
+    }
+    nx_l0_enter(fiber, NX_STAGE_LANDLOCK, NX_BKDL_NONE);
+    return nx_l0_ok(fiber, nx_sys(__NR_landlock_restrict_self, ruleset, 0));
+}
+
 static bool apply_landlock(nx_l0_fiber *fiber)
 {
     const nx_bkdl_section *rules = section(fiber, NX_BKDL_LANDLOCK);
@@ -119,16 +133,10 @@ static bool apply_landlock(nx_l0_fiber *fiber)
     if (!nx_l0_ok(fiber, ruleset)) {
         return false;
     }
-    for (uint32_t i = 0; i < rules->count; i++) {
-        nx_bkdl_landlock_rule rule;
-        memcpy(&rule, rules->data + sizeof handled + i * sizeof rule, sizeof rule);
-        nx_l0_enter(fiber, NX_STAGE_LANDLOCK, i);
-        if (!nx_l0_ok(fiber, landlock_rule(fiber, (int)ruleset, &rule))) {
-            return false;
-        }
-    }
-    nx_l0_enter(fiber, NX_STAGE_LANDLOCK, NX_BKDL_NONE);
-    return nx_l0_ok(fiber, nx_sys(__NR_landlock_restrict_self, ruleset, 0));
+    bool applied = add_rules(fiber, rules, (int)ruleset);
+    /* The table of descriptors is still L0's: what is left open here is open there for ever. */
+    (void)nx_sys(__NR_close, ruleset);
+    return applied;
 }
 
 /* Maps an empty string at a random address; the filter lets execveat pass with this alone. */

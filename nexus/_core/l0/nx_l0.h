@@ -94,7 +94,7 @@ typedef struct nx_l0_place {
 /* A page of its own that fork does not copy. */
 typedef struct nx_l0_shared {
     uint32_t request; /* futex: how many lives L0 has asked for */
-    uint32_t made;    /* futex: how many have begun */
+    uint32_t made;    /* futex: how many need their template no more: they came alive, or ended */
     uint32_t mapped;  /* futex: 1 when L0 has written the template's id maps, 2 when it failed */
     int32_t standard[3];
     nx_l0_report template;

@@ -223,7 +223,6 @@ static void warden(nx_l0_fiber *fiber)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
     nx_l0_place *place = &fiber->shared->lives[fiber->life & 1];
-    bool standby = (policy->flags & NX_POLICY_STANDBY) != 0;
 
     fiber->report = &place->report;
     if (!nx_l0_tie(fiber) ||
@@ -234,9 +233,6 @@ static void warden(nx_l0_fiber *fiber)
         (void)nx_sys(__NR_prctl, 36 /* PR_SET_CHILD_SUBREAPER */, 1, 0, 0, 0);
     }
     long pid = clone_fiber(fiber, place);
-    if (!standby) {
-        nx_l0_advance(&fiber->shared->made);
-    }
     if (pid >= 0) {
         keep_house(fiber, place, pid);
     }

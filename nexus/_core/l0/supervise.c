@@ -46,26 +46,34 @@ uint64_t nx_l0_clock(int clock)
  * A signal sent to L0 by a process goes on to the fiber; one that the terminal made has reached
  * the fiber already, which is in the same foreground group. Either way, being asked to end ends
  * the restarts. A program at a terminal may answer Ctrl-C and go on; one that was asked by a
- * process has its grace and no more. A node's fibers hear of nothing but the node's end.
+ * process has its grace and no more. Where anybody may connect, the fibers hear of nothing but the
+ * node's end; without that their starter has the terminal, and it says what follows an end.
  */
 static void take_signal(nx_l0_node *node, const struct signalfd_siginfo *info, uint64_t now_ns)
 {
     bool sent = info->ssi_code == SI_USER_ || info->ssi_code == SI_QUEUE_;
     uint32_t signal = info->ssi_signo;
     bool ends = signal == SIGTERM_ || signal == SIGINT_ || signal == SIGHUP_ || signal == SIGQUIT_;
-    nx_l0_fiber *fiber = &node->fibers[0];
 
     if (signal == SIGTSTP_) {
         (void)nx_sys(__NR_kill, nx_sys0(__NR_getpid), SIGSTOP_);
-    } else if (node->serving) {
+        return;
+    }
+    if (node->listen >= 0) {
         if (ends) {
             nx_l0_shut_down(node, now_ns);
         }
-    } else if (signal != SIGCHLD_ && signal <= FORWARD_LIMIT) {
+        return;
+    }
+    for (uint32_t i = 0; i < NX_NODE_OBSERVER && signal <= FORWARD_LIMIT; i++) {
+        nx_l0_fiber *fiber = &node->fibers[i];
+        if (fiber->bytes == NULL || signal == SIGCHLD_) {
+            continue;
+        }
         if (sent) {
             nx_l0_life_signal(fiber, signal);
         }
-        if (ends) {
+        if (ends && !nx_l0_is_over(fiber)) {
             nx_l0_life_stop(fiber, now_ns, sent);
         }
     }

@@ -19,10 +19,14 @@ COMMANDS = [
     (["completion", "bash"], "completion"),
 ]
 
+# Those about a running node are compared in tests/host/test_node.py, those about a program that
+# runs in tests/host/test_run_told.py.
+
 NODE_DOCUMENTS = {
     *("boot", "status", "fibers", "fiber", "capabilities", "granted", "revoked"),
     *("event", "lost", "beb", "proof"),
 }
+RUN_DOCUMENTS = {"policy", "run", "notice", "over"}
 
 
 def schema(root: Path, name: str) -> dict[str, object]:
@@ -56,5 +60,4 @@ def test_errors_fit_their_schema(
 
 def test_every_schema_is_tested(root: Path) -> None:
     files = {p.name.removesuffix(".schema.json") for p in (root / "docs/reference/json").iterdir()}
-    # Those about a running node are compared in tests/host/test_node.py.
-    assert files == {name for _, name in COMMANDS} | {"error"} | NODE_DOCUMENTS
+    assert files == {name for _, name in COMMANDS} | {"error"} | NODE_DOCUMENTS | RUN_DOCUMENTS
