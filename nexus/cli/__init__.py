@@ -25,6 +25,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def _add_words(run: Parser) -> None:
+    run.add_argument("--bare", action="store_true", help="show nothing but what is unveiled")
     run.add_argument("--name", help="its name in messages")
     run.add_argument("--explain", action="store_true", help="show the policy, run nothing")
     run.add_argument(
@@ -66,7 +67,6 @@ def _add_run(commands: Commands) -> None:
         help="what it sees besides the system: r reads, w writes, x executes, c creates; without "
         "it the working directory, rwxc",
     )
-    run.add_argument("--bare", action="store_true", help="show nothing but what is unveiled")
     run.add_argument(
         "--refused",
         choices=["deny", "trap", "kill"],

@@ -53,7 +53,7 @@ _TCP_RIGHTS = 0b11
 _SCOPES = 0b11
 
 LAYERS = {
-    "user namespace": "without it there are no other namespaces for an ordinary user",
+    "user namespace": "there are no other namespaces for an ordinary user",
     "pid namespace": "the fiber sees and may signal all processes of its user, and what it starts "
     "in the background can outlive a killed supervisor",
     "ipc namespace": "System V memory and message queues of the host are within reach",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nexus.errors import ManifestError, NodeError
+from nexus.errors import ManifestError, NodeError, UnenforceableError
 from nexus.logic.bkdl import (
     HANDLE_CONTROL,
     HANDLE_OBSERVER,
@@ -149,7 +149,13 @@ class Assembly:
         table = ((HANDLE_SYSTABLE, 3), (HANDLE_CONTROL, 4), (HANDLE_OBSERVER, 5), (_PLAN_FIRST, 6))
         numbers = ("--table", "3", "--control", "4", "--observer", "5", "--key", "6")
         module = ("nexus.logic", *numbers, *words)
-        return self._start(NodeFiber(draft, module), table, {}, [key])
+        try:
+            return self._start(NodeFiber(draft, module), table, {}, [key])
+        except UnenforceableError as error:
+            raise UnenforceableError(
+                f"a node takes all layers, for its observer: {error}",
+                hint="see nexus doctor; nexus run goes without a layer by --waive",
+            ) from error
 
     def _program(self, fiber: NodeFiber) -> tuple[Draft, Program]:
         draft = fiber.draft

@@ -107,8 +107,9 @@ def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningN
         NexusError: the supervisor, L1 or a fiber cannot start; nothing is left running.
     """
     with Assembly(directory, node) as assembly:
-        plans = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
+        # First, because what the host lacks for it no description can waive.
         observer = assembly.observer(("--ledger", str(directory.ledger)))
+        plans = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
         pid, link = _spawn(directory, lock)
         running = RunningNode(Control(link), None, pid, {})  # type: ignore[arg-type]
         try:
