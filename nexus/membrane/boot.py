@@ -170,14 +170,14 @@ def start_late(
             start.
     """
     directory.check_owner()
-    shared = [
-        f"channel {one.name}" for one in node.channels if fiber.name in (one.source, one.target)
-    ]
+    channels = [one for one in node.channels if fiber.name in (one.source, one.target)]
+    shared = [f"channel {one.name}" for one in channels]
     if fiber.company != 0:
         shared.append("its group")
     if shared:
+        what = ", ".join(shared)
         raise NodeError(
-            f"fiber {fiber.name} cannot join a node that is up: {', '.join(shared)} is made at the boot",
+            f"fiber {fiber.name} cannot join a node that is up; made at the boot: {what}",
             hint="end the node, and nexus boot",
         )
     with Assembly(directory, replace(node, fibers=(fiber,), channels=())) as assembly:
