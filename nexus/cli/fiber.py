@@ -8,6 +8,7 @@ import os
 from nexus.cli.fiber_text import FIBER_HEADS, fiber_record, fiber_row, state_word
 from nexus.cli.node_client import NodeClient, connect
 from nexus.cli.output import Output
+from nexus.errors import UnknownFiberError
 from nexus.logic.control import FiberPlace
 from nexus.seams.supervisor import FiberEntry
 
@@ -56,13 +57,28 @@ def _show(node: NodeClient, fiber: FiberEntry, lines: int, output: Output) -> No
 
 def _act(node: NodeClient, fiber: FiberEntry, arguments: argparse.Namespace) -> None:
     place = FiberPlace.of(fiber)
-    if arguments.verb == "start":
-        node.control.begin(place)
-    elif arguments.verb == "restart":
+    if arguments.verb == "restart":
         node.control.restart(place)
     else:
         node.control.stop(place, at_once=arguments.now)
         node.control.wait(place)
+
+
+def _start(node: NodeClient, name: str) -> FiberEntry:
+    """Begin a life of a fiber that the node has, or start one that only node.kdl has."""
+    try:
+        fiber = node.find(name)
+    except UnknownFiberError as unknown:
+        from nexus.membrane.boot import read_description, start_late
+
+        described = read_description(node.directory.node_file, node.directory)
+        found = [one for one in described.fibers if one.name == name]
+        if not found:
+            raise unknown
+        start_late(node.directory, described, found[0], node.control)
+        return node.find(name)
+    node.control.begin(FiberPlace.of(fiber))
+    return fiber
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
@@ -71,11 +87,15 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         if arguments.verb == "list":
             _list(node, output)
             return 0
-        fiber = node.find(arguments.fiber)
+        if arguments.verb == "start":
+            fiber = _start(node, arguments.fiber)
+        else:
+            fiber = node.find(arguments.fiber)
         if arguments.verb == "show":
             _show(node, fiber, arguments.lines, output)
             return 0
-        _act(node, fiber, arguments)
+        if arguments.verb != "start":
+            _act(node, fiber, arguments)
         (after,) = [one for one in node.table.fibers() if one.slot == fiber.slot]
         if output.json:
             output.document("fiber", {**fiber_record(after), "log": []})

@@ -62,7 +62,8 @@ def _add_fiber(commands: Commands) -> None:
         verbs,
         "start",
         "fiber",
-        "Begin a life of a fiber that is over, held or quarantined.",
+        "Begin a life of a fiber that is over, held or quarantined, or start one that was written "
+        "into node.kdl since the boot.",
         "  nexus fiber start lazarus",
     )
     _fiber_name(start)

@@ -10,19 +10,19 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nexus.errors import NexusError, NodeError, StartError
 from nexus.logic.control import ANSWER_S, Control, FiberPlace
-from nexus.logic.node import NodeDescription, parse_node
+from nexus.logic.node import NodeDescription, NodeFiber, parse_node
 from nexus.membrane.assembly import Assembly
 from nexus.membrane.directory import NodeDirectory
 from nexus.physics.control import ControlLink, control_pair, listen_node
 from nexus.physics.supervisor import spawn_supervisor
 from nexus.seams.supervisor import SystemTable
 
-__all__ = ["RunningNode", "boot", "boot_alone", "read_description"]
+__all__ = ["RunningNode", "boot", "boot_alone", "read_description", "start_late"]
 
 
 def read_description(path: Path, directory: NodeDirectory) -> NodeDescription:
@@ -158,3 +158,28 @@ def boot_alone(name: str, descriptors: Sequence[int], *, stderr: int) -> Running
         running.control.close()
         raise
     return running
+
+
+def start_late(
+    directory: NodeDirectory, node: NodeDescription, fiber: NodeFiber, control: Control
+) -> None:
+    """Start a fiber that a node's description has and the running node has not.
+
+    Raises:
+        NodeOwnerError: the directory is another user's: what it describes is not opened for them.
+        NexusError: what the fiber shares with others is made when the node boots, or it cannot
+            start.
+    """
+    directory.check_owner()
+    channels = [one for one in node.channels if fiber.name in (one.source, one.target)]
+    shared = [f"channel {one.name}" for one in channels]
+    if fiber.company != 0:
+        shared.append("its group")
+    if shared:
+        what = ", ".join(shared)
+        raise NodeError(
+            f"fiber {fiber.name} cannot join a node that is up; made at the boot: {what}",
+            hint="end the node, and nexus boot",
+        )
+    with Assembly(directory, replace(node, fibers=(fiber,), channels=())) as assembly:
+        control.start(assembly.fiber(fiber))

@@ -102,7 +102,7 @@ class NodeDirectory:
             NodeError: something else is in the way.
         """
         made = []
-        self._check_owner()
+        self.check_owner()
         try:
             if not self.path.exists():
                 self.path.mkdir(mode=0o700, parents=True)
@@ -126,8 +126,13 @@ class NodeDirectory:
             ) from error
         return made
 
-    def _check_owner(self) -> None:
-        """The nearest part of the path that exists decides who would own the rest."""
+    def check_owner(self) -> None:
+        """Refuse the directory of another user, before anything of it is believed.
+
+        Raises:
+            NodeOwnerError: it is one.
+            NodeError: it is no directory.
+        """
         if self.path.exists():
             found = self.path.stat()
             if not stat.S_ISDIR(found.st_mode):

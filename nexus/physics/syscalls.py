@@ -7,7 +7,7 @@ that a newer kernel adds is unknown here: give its number instead.
 from __future__ import annotations
 
 import functools
-import platform
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -51,7 +51,7 @@ def native_machine() -> Machine:
     Raises:
         ValueError: it is none of the three.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in _tables():
         raise ValueError(f"{machine} is no known machine: {', '.join(_tables())}")
     return cast(Machine, machine)

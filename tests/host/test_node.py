@@ -216,6 +216,56 @@ def test_fibers_and_capabilities_are_told_what_to_do(rig: Rig) -> None:
 
 
 @pytest.mark.slow
+def test_a_fiber_that_was_described_since_the_boot_is_started(rig: Rig) -> None:
+    process = rig.start("--json")
+    try:
+        up(process)
+        late = 'fiber "late" { program "/bin/sh" "-c" "echo late; exec sleep 1000"; }\n'
+        tied = 'fiber "tied" { program "/bin/true"; }\nchannel "two" from="tied" to="once"\n'
+        grouped = 'group "new" { fiber "grouped" { program "/bin/true"; }; }\n'
+        (rig.folder / "node.kdl").write_text(NODE + late + tied + grouped)
+        begun = rig.json("fiber", "start", "late")
+        assert (begun["state"], begun["lives"], begun["company"]) == ("alive", 1, 0)
+        assert begun["slot"] not in (0, 1, 2)
+        until(process, "FiberSpawn", "late")
+        assert rig.json("fiber", "stop", "late", "--now")["state"] == "over"
+        assert rig.json("fiber", "start", "late")["lives"] == 2
+        assert rig.json("fiber", "show", "late")["log"] == ["late", "late"]
+        for name, why in (("tied", "channel two"), ("grouped", "its group")):
+            refused = rig.run("fiber", "start", name, "--json")
+            error = json.loads(refused.stderr)
+            assert (refused.returncode, error["code"]) == (2, "NX-NOD-001")
+            assert why in error["message"]
+            assert "nexus boot" in error["hint"]
+        unknown = rig.run("fiber", "start", "nobody")
+        assert (unknown.returncode, "error[NX-NOD-006]" in unknown.stderr) == (1, True)
+        assert end(process)[0] == 0
+    finally:
+        end(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reaches the node of another user")
+def test_root_opens_nothing_for_the_node_of_another_user(rig: Rig) -> None:
+    if rig.user == 0:
+        pytest.skip("this node is root's own")
+    process = rig.start("--json")
+    try:
+        up(process)
+        text = NODE + 'fiber "thief" { program "/bin/cat"; open "key" "/etc/shadow"; }\n'
+        (rig.folder / "node.kdl").write_text(text)
+        refused = Rig(0, rig.folder, rig.code).run("fiber", "start", "thief")
+        assert refused.returncode != 0
+        assert "error[NX-NOD-004]" in refused.stderr
+        assert [
+            one["name"] for one in rig.json("fiber", "list")["items"] if one["name"] == "thief"
+        ] == []
+        assert end(process)[0] == 0
+    finally:
+        end(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
 def test_l1_is_killed_and_the_chain_goes_on(rig: Rig) -> None:
     process = rig.start("--json")
     try:
