@@ -15,6 +15,8 @@
 #define SIGSEGV_ 11
 #define SIGSYS_  31
 
+#define ECANCELED_ 125
+
 void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error)
 {
     nx_l0_digits digits;
@@ -397,6 +399,17 @@ void nx_l0_life_kill(nx_l0_fiber *fiber, uint32_t cause)
 
 void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm)
 {
+    static const nx_l0_report canceled = {.stage = NX_STAGE_NONE, .error = ECANCELED_};
+
+    if (fiber->state == NX_FIBER_OVER || fiber->state == NX_FIBER_QUARANTINED) {
+        /* Nothing to end but a life that waits for its turn; a later one is not meant. */
+        if (fiber->wanted) {
+            fiber->wanted = false;
+            nx_l0_answer_start(fiber, &canceled);
+            nx_l0_answer_end(fiber);
+        }
+        return;
+    }
     if (!fiber->stopping) {
         fiber->until_ns = NX_L0_FOREVER;
     }
