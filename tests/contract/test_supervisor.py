@@ -107,6 +107,29 @@ def test_restart_begins_another_life_whatever_the_policy_says(node) -> None:
     assert after.generation == before.generation
 
 
+def test_to_stop_a_fiber_that_is_over_means_none_of_its_later_lives(node) -> None:
+    place = node.start("stays", grace_ms=1)
+    for _ in range(2):
+        node.control.stop(place)
+        node.control.wait(place, WAIT_S)
+    node.control.begin(place)
+    with pytest.raises(DeadlineError):
+        node.control.wait(place, 0.2)
+
+
+def test_who_waits_for_a_start_is_told_that_somebody_stopped_it(node) -> None:
+    descriptors = node.plan("stays")
+    posted = node.control.post_start(descriptors)
+    stop = node.control.post(Request(Operation.STOP, 1, 0))
+    for descriptor in descriptors:
+        os.close(descriptor)
+    node.control.finish(stop)
+    try:
+        node.control.finish(posted, 5)
+    except RefusedError as refused:
+        assert refused.errno == errno.ECANCELED  # unless it ran already
+
+
 def test_a_held_fiber_begins_when_told(node) -> None:
     table = node.control.hello()
     place = node.start("stays", hold=True)

@@ -35,7 +35,7 @@ from pathlib import Path
 
 from node_rig import (
     BOUND_S,
-    CLASH,
+    HANDLES,
     Rig,
     below,
     children,
@@ -53,6 +53,7 @@ from nexus.seams.supervisor import FiberState, Operation, Request
 STOP_EVERY = 20
 OBSERVER_HANDLE = 5
 QUIET_S = 3.0
+STARTS_HIT = 50  # of so many kills, one hits a start while a descriptor is open
 
 
 class Tally:
@@ -61,12 +62,24 @@ class Tally:
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self.facts: dict[str, object] = {}
+        self._began = time.monotonic()
 
     def check(self, good: object, what: str) -> bool:
         """Note what went wrong."""
         if not good and len(self.wrong) < 20:
             self.wrong.append(what)
         return bool(good)
+
+    def tell(self, what: dict[str, object], *, as_json: bool) -> int:
+        """Print all of it; the exit code."""
+        facts = {**what, **self.facts, "seconds": round(time.monotonic() - self._began, 1)}
+        if as_json:
+            print(json.dumps({**facts, "wrong": self.wrong}))
+        else:
+            for name, value in facts.items():
+                print(f"  {name}: {value}")
+            print("\n".join(self.wrong) or "  nothing went wrong")
+        return 1 if self.wrong else 0
 
 
 def shoot(rig: Rig, pid: int, number: int = signal.SIGKILL) -> bool:
@@ -113,6 +126,26 @@ def settled(rig: Rig) -> dict[str, int]:
     return before
 
 
+def double(rig: Rig) -> None:
+    """Canary: another life of the native fiber, from the same program, with the same files."""
+    page = rig.folder / "page"
+    page.write_bytes((99).to_bytes(4, "little"))
+    names = {"life": page} | {f"open:{one}": rig.folder / f"pulse0.{one}" for one in HANDLES}
+    opened = {name: os.open(path, os.O_RDWR) for name, path in names.items()}
+    words = " ".join(f"{name}={number}" for name, number in opened.items())
+    clashes = rig.reports["pulse0"].clashes
+    wait_until(lambda: rig.is_up("pulse0"))
+    time.sleep(0.1)
+    child = subprocess.Popen(
+        [rig.folder / "pulse"], env={"NEXUS_FIBER": words}, pass_fds=opened.values()
+    )
+    wait_until(lambda: clashes, QUIET_S)
+    child.kill()
+    child.wait()
+    for number in opened.values():
+        os.close(number)
+
+
 def victims(rig: Rig, who: str, chance: random.Random) -> list[int]:
     """Processes of this kind."""
     first = children(rig.pid)
@@ -152,8 +185,8 @@ def kill_below(arguments: argparse.Namespace, folder: Path, tally: Tally) -> Non
                 tally.check(back, f"{name} did not come back after {killed} kills: "
                                   f"{rig.entry(name).state.name}")  # fmt: skip
             slowest = max(slowest, time.monotonic() - began)
-            if arguments.canary:
-                rig.reports["pulse0"].take(CLASH, 0, 0)
+            if arguments.canary and killed == 1:
+                double(rig)
         tally.facts["killed"] = killed
         tally.facts["slowest return, ms"] = round(slowest * 1e3, 1)
         check_fibers(rig, tally)
@@ -161,8 +194,12 @@ def kill_below(arguments: argparse.Namespace, folder: Path, tally: Tally) -> Non
             tally.check(rig.entry(name).state == FiberState.ALIVE, f"{name} is not alive")
         after = settled(rig)
         tally.facts["before"], tally.facts["after"] = before, after
+        # Until a life executes, it shares the table of the supervisor: what is open while it is
+        # killed stays open there.
+        spare = {"descriptors": killed // STARTS_HIT}
         for what in ("descriptors", "maps", "processes"):
-            tally.check(after[what] <= before[what], f"{what}: {before[what]} to {after[what]}")
+            most = before[what] + spare.get(what, 0)
+            tally.check(after[what] <= most, f"{what}: {before[what]} to {after[what]}")
         tally.check(rig.shutdown() == 0, "the supervisor failed at its end")
         tally.check(wait_until(lambda: not rig.left()), f"left running: {rig.left()}")
 
@@ -307,7 +344,7 @@ def kill_l0(arguments: argparse.Namespace, folder: Path, tally: Tally) -> None:
     chance = random.Random(arguments.seed)
     rig = Rig(folder, ["pulse", "saver"], observer=True)
     acts: dict[str, int] = {}
-    slowest, old = 0.0, 0
+    slowest, old, generation = 0.0, 0, 0
     with rig.plans() as plans, survivor(rig, arguments.canary):
         for number in range(arguments.count):
             act = act_of_l0(rig, plans, chance)
@@ -325,7 +362,9 @@ def kill_l0(arguments: argparse.Namespace, folder: Path, tally: Tally) -> None:
                 tally.check(not reports.clashes + reports.lost, str(vars(reports)))
             found = read_error_buffer(rig.directory.beb.read_bytes())
             tally.check(found.damaged == 0, f"{found.damaged} damaged records")
-            tally.check(0 <= found.generation - number <= 1, f"generation {found.generation}")
+            grown, generation = found.generation - generation, found.generation
+            # One that was killed at once may not have come to its error buffer.
+            tally.check(grown == 1 or (grown == 0 and act == "start"), f"generation {generation}")
             old = sum(one.generation < found.generation for one in found.records)
             if number % 100 == 99:
                 check_ledger(rig, tally, None)
@@ -364,18 +403,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     arguments = parser.parse_args()
     tally = Tally()
-    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         CAMPAIGNS[arguments.who](arguments, Path(folder), tally)
-    facts = {"who": arguments.who, "seed": arguments.seed, **tally.facts}
-    facts["seconds"] = round(time.monotonic() - began, 1)
-    if arguments.json:
-        print(json.dumps({**facts, "wrong": tally.wrong}))
-    else:
-        for name, value in facts.items():
-            print(f"  {name}: {value}")
-        print("\n".join(tally.wrong) or "  nothing went wrong")
-    return 1 if tally.wrong else 0
+    return tally.tell({"who": arguments.who, "seed": arguments.seed}, as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -342,7 +342,7 @@ static int64_t serve(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
     }
 }
 
-int nx_l0_serve_client(nx_l0_node *node, uint32_t client, uint64_t now_ns)
+int nx_l0_serve_client(nx_l0_node *node, uint32_t client, bool hung_up, uint64_t now_ns)
 {
     nx_l0_request one = {.client = client, .reply = -1};
     long size = nx_l0_receive(node, &one);
@@ -350,15 +350,17 @@ int nx_l0_serve_client(nx_l0_node *node, uint32_t client, uint64_t now_ns)
     if (size == -EAGAIN_) {
         return 0;
     }
-    if (size <= 0) {
-        return -1;
-    }
+    /* An empty packet looks like the end, and may bring descriptors like any other. */
+    bool gone = size < 0 || (size == 0 && hung_up && one.count == 0);
     if (size != (long)sizeof one.packet) {
         one.packet.operation = 0;
     }
-    int64_t result = serve(node, &one, now_ns);
+    int64_t result = gone ? 0 : serve(node, &one, now_ns);
     for (uint32_t i = 0; i < one.count; i++) {
         nx_l0_close(&one.descriptors[i]);
+    }
+    if (gone) {
+        return -1;
     }
     if (!one.deferred) {
         one.packet.operation |= NX_NODE_ANSWER;

@@ -15,6 +15,8 @@
 #define SIGSEGV_ 11
 #define SIGSYS_  31
 
+#define ECANCELED_ 125
+
 void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error)
 {
     nx_l0_digits digits;
@@ -35,6 +37,9 @@ void nx_l0_life_dismiss(nx_l0_fiber *fiber)
 
 static void rest(nx_l0_fiber *fiber, nx_node_state state)
 {
+    /* Whoever waits for a life to begin, and there will be none. */
+    static const nx_l0_report canceled = {.stage = NX_STAGE_NONE, .error = ECANCELED_};
+
     fiber->state = state;
     fiber->stopping = fiber->forced = fiber->barred = false;
     fiber->until_ns = NX_L0_FOREVER;
@@ -42,6 +47,7 @@ static void rest(nx_l0_fiber *fiber, nx_node_state state)
     fiber->node->phoenix |= state == NX_FIBER_QUARANTINED && fiber->slot == NX_NODE_OBSERVER;
     nx_l0_life_dismiss(fiber);
     nx_l0_publish(fiber);
+    nx_l0_answer_start(fiber, &canceled);
     nx_l0_answer_end(fiber);
 }
 
@@ -397,6 +403,14 @@ void nx_l0_life_kill(nx_l0_fiber *fiber, uint32_t cause)
 
 void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm)
 {
+    if (fiber->state == NX_FIBER_OVER || fiber->state == NX_FIBER_QUARANTINED) {
+        /* Nothing to end but a life that waits for its turn; a later one is not meant. */
+        if (fiber->wanted) {
+            fiber->wanted = false;
+            rest(fiber, NX_FIBER_OVER);
+        }
+        return;
+    }
     if (!fiber->stopping) {
         fiber->until_ns = NX_L0_FOREVER;
     }

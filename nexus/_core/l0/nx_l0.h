@@ -84,10 +84,9 @@ typedef struct nx_l0_report {
 typedef struct nx_l0_place {
     nx_l0_report report;
     int32_t warden; /* pid of the life's process 1, or 0 */
-    int32_t warden_pidfd;
-    int32_t fiber; /* pidfd, in the table of descriptors that L0 and wardens share, or -1 */
-    int32_t image; /* to execute, in the same table, or -1 */
-    int32_t ended; /* 1: `status` is the fiber's wait status */
+    int32_t fiber;  /* pidfd, in the table of descriptors that L0 and wardens share, or -1 */
+    int32_t image;  /* to execute, in the same table, or -1 */
+    int32_t ended;  /* 1: `status` is the fiber's wait status */
     int32_t status;
 } nx_l0_place;
 
@@ -372,7 +371,7 @@ void nx_l0_watch(nx_l0_node *node);
 void nx_l0_set_features(nx_l0_node *node, uint8_t runtime);
 
 /* control.c: a client's packet; -1 when the client is gone. Answers to those who wait. */
-int nx_l0_serve_client(nx_l0_node *node, uint32_t client, uint64_t now_ns);
+int nx_l0_serve_client(nx_l0_node *node, uint32_t client, bool hung_up, uint64_t now_ns);
 void nx_l0_accept(nx_l0_node *node);
 void nx_l0_answer_start(nx_l0_fiber *fiber, const nx_l0_report *report);
 void nx_l0_answer_end(nx_l0_fiber *fiber);

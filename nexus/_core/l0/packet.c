@@ -142,7 +142,7 @@ long nx_l0_receive(nx_l0_node *node, nx_l0_request *ret)
 
     memset(&attached, 0, sizeof attached);
     long size = nx_sys(__NR_recvmsg, node->clients[ret->client], &in, DONTWAIT_ | CLOEXEC_);
-    if (size > 0 && in.control_size >= offsetof(rights, descriptors) &&
+    if (size >= 0 && in.control_size >= offsetof(rights, descriptors) &&
         attached.level == SOL_SOCKET_ && attached.type == SCM_RIGHTS_) {
         ret->count = (uint32_t)((attached.size - offsetof(rights, descriptors)) / 4);
         memcpy(ret->descriptors, attached.descriptors, ret->count * sizeof(int32_t));

@@ -239,6 +239,24 @@ static void warden(nx_l0_fiber *fiber)
     nx_l0_exit(0);
 }
 
+static void builder(nx_l0_fiber *fiber)
+{
+    nx_l0_exit(nx_l0_tie(fiber) && nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE) ? 0
+                                                                               : NX_L0_EXIT_FAILED);
+}
+
+/* The template's file tree is built with a table of descriptors that is not L0's: whoever ends the
+ * template in the middle of it leaves none behind. */
+static bool build_tree(nx_l0_fiber *fiber)
+{
+    int32_t status = -1;
+
+    long pid =
+        nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_FS, builder, fiber, fiber_stack, NULL, NULL);
+    return nx_l0_ok(fiber, pid) && nx_l0_ok(fiber, nx_sys(__NR_wait4, pid, &status, 0, NULL)) &&
+           status == 0;
+}
+
 /*
  * The template: lives as long as the fiber is wanted, in the namespaces that lives can share. Its
  * file tree is finished. It clones the warden of a life, with namespaces of its own for all that a
@@ -248,21 +266,18 @@ static void serve_lives(nx_l0_fiber *fiber)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
     uint64_t spaces = policy->namespaces;
-    uint64_t own =
-        (spaces & NX_LIFE_SPACES) | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_PIDFD | CLONE_FILES;
+    uint64_t own = (spaces & NX_LIFE_SPACES) | CLONE_PARENT | CLONE_PARENT_SETTID | CLONE_FILES;
     nx_l0_shared *shared = fiber->shared;
 
     fiber->report = &shared->template;
     if (!nx_l0_tie(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
         ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
-        ((spaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE)) ||
-        !nx_l0_bound_privileges(fiber)) {
+        ((spaces & CLONE_NEWNS) != 0 && !build_tree(fiber)) || !nx_l0_bound_privileges(fiber)) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     for (;;) {
         nx_l0_place *place = &shared->lives[++fiber->life & 1];
-        if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, &place->warden_pidfd,
-                                         &place->warden))) {
+        if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, NULL, &place->warden))) {
             nx_l0_exit(NX_L0_EXIT_FAILED);
         }
         nx_l0_await(&shared->made, fiber->life);
@@ -285,10 +300,7 @@ void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index)
     if (fiber->plan.image != NULL && fiber->plan.image->descriptor < 0) {
         nx_l0_close(&place->image);
     }
-    if (place->warden > 0) {
-        nx_l0_close(&place->warden_pidfd);
-    }
-    *place = (nx_l0_place){.fiber = -1, .image = -1, .warden_pidfd = -1};
+    *place = (nx_l0_place){.fiber = -1, .image = -1};
     if (fiber->pages[index] != NULL) {
         *fiber->pages[index] = (nx_node_life){0};
     }

@@ -23,6 +23,7 @@
 #define SCHED_FIFO_         1
 #define RESET_ON_FORK       0x40000000
 #define SUPERVISOR_PRIORITY 50
+#define HUNG_UP             (POLLHUP | POLLRDHUP | POLLERR)
 
 /* What the loop waits for, in this order. */
 enum {
@@ -107,7 +108,8 @@ static uint64_t prepare(nx_l0_node *node, struct pollfd *poll, uint64_t now_ns)
     poll[POLL_READY] = (struct pollfd){.fd = node->ready, .events = POLLIN};
     poll[POLL_LISTEN] = (struct pollfd){.fd = node->listen, .events = POLLIN};
     for (uint32_t i = 0; i < NX_L0_CLIENTS; i++) {
-        poll[POLL_CLIENTS + i] = (struct pollfd){.fd = node->clients[i], .events = POLLIN};
+        poll[POLL_CLIENTS + i] =
+            (struct pollfd){.fd = node->clients[i], .events = POLLIN | POLLRDHUP};
     }
     for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
         const nx_l0_fiber *fiber = &node->fibers[i];
@@ -155,7 +157,8 @@ static void wait_once(nx_l0_node *node, int32_t signals)
         reap(node);
     }
     for (uint32_t i = 0; i < NX_L0_CLIENTS; i++) {
-        if (poll[POLL_CLIENTS + i].revents != 0 && nx_l0_serve_client(node, i, now) < 0) {
+        int16_t heard = poll[POLL_CLIENTS + i].revents;
+        if (heard != 0 && nx_l0_serve_client(node, i, (heard & HUNG_UP) != 0, now) < 0) {
             nx_l0_drop_client(node, i);
             if (i == 0) {
                 nx_l0_shut_down(node, now);
