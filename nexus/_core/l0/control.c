@@ -163,9 +163,9 @@ static int64_t restart(nx_l0_fiber *fiber, nx_l0_request *from, uint64_t now_ns)
     return 0;
 }
 
-static int64_t forget(nx_l0_fiber *fiber)
+static int64_t forget(nx_l0_fiber *fiber, nx_l0_request *from)
 {
-    if (!nx_l0_is_over(fiber)) {
+    if (!nx_l0_is_over(fiber) || fiber->wanted || fiber->starter.client != 0) {
         return -EBUSY_;
     }
     if (fiber->template > 0 && !fiber->ending) {
@@ -174,6 +174,7 @@ static int64_t forget(nx_l0_fiber *fiber)
     }
     if (fiber->ending) {
         fiber->forgotten = true;
+        nx_l0_wait_here(&fiber->starter, from);
     } else {
         nx_l0_fiber_free(fiber);
     }
@@ -283,7 +284,7 @@ static int64_t serve_fiber(nx_l0_node *node, nx_l0_request *from, uint64_t now_n
         nx_l0_life_signal(fiber, (uint32_t)packet->words[0]);
         return 0;
     case NX_OP_FORGET:
-        return forget(fiber);
+        return forget(fiber, from);
     case NX_OP_WAIT:
         return wait_for_end(fiber, from);
     case NX_OP_GRANT:

@@ -330,6 +330,7 @@ static void end_template(nx_l0_fiber *fiber, uint64_t now_ns)
     nx_l0_clear_place(fiber, 0);
     nx_l0_clear_place(fiber, 1);
     if (fiber->forgotten) {
+        nx_l0_answer_start(fiber, NULL);
         nx_l0_fiber_free(fiber);
     } else if (fiber->wanted) {
         nx_l0_life_want(fiber, now_ns);
