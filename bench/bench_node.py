@@ -33,7 +33,7 @@ POLL_S = 0.4
 REST_S = 2.6  # between hangs, so that L1's breaker stays closed
 START_MS_MAX = 100.0
 IDLE_MAX = 0.001
-HANGS_IN_TIME_MIN = 0.99
+HANGS_LATE_MAX = 0.01
 EMPTY = 'survivability "radiation"\n'
 
 
@@ -163,18 +163,21 @@ def main() -> None:
         ("idle, part of one core", part, IDLE_MAX, part <= IDLE_MAX),
         ("idle, wake-ups of the supervisor a second", wakeups, None, True),
         (f"{len(late)} hangs of L1, slowest found after, s", max(late), None, True),
-        (f"of these within {DEADLINE_S + POLL_S} s", in_time, HANGS_IN_TIME_MIN,
-         in_time >= HANGS_IN_TIME_MIN),
+        (f"of {len(late)} hangs, found later than after {DEADLINE_S + POLL_S} s", 1 - in_time,
+         HANGS_LATE_MAX, 1 - in_time <= HANGS_LATE_MAX),
         (f"false verdicts in {arguments.seconds:.0f} s beside four busy loops", wrong, 0,
          wrong == 0),
     ]  # fmt: skip
     if arguments.json:
-        print(json.dumps({
-            "schema": 1, "subject": "node", "missing": [],
-            "cases": {},
-            "bars": [{"id": "node", "ours": name, "peer": "bar", "most": bar, "ratio": value,
-                      "state": "met" if met else "missed"} for name, value, bar, met in rows],
-        }))  # fmt: skip
+        verdicts = [
+            {"id": "node", "ours": f"{name}: {value:.4g}", "peer": f"the bar of {bar:g}"}
+            | {"most": 1, "ratio": value / bar if bar else value}
+            | {"state": "met" if met else "missed"}
+            for name, value, bar, met in rows
+            if bar is not None
+        ]
+        record = {"schema": 1, "subject": "a node", "cases": {}, "missing": []}
+        print(json.dumps(record | {"bars": verdicts}))
     else:
         for name, value, bar, met in rows:
             shown = "" if bar is None else f"(bar {bar:g})"
