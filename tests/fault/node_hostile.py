@@ -3,8 +3,8 @@
     python tests/fault/node_hostile.py --what packets --count 20000 --seed 1 --json
     python tests/fault/node_hostile.py --what churn --count 500 --json
 
-packets   random and nearly right packets of wrong sizes, with none to too many descriptors of pipes,
-          files and memfds; connections that come, go, and never read. A good client is served all
+packets   random and nearly right packets of wrong sizes, with none to too many descriptors of
+          pipes, files and memfds; connections that come, go, and never read. A good client is served all
           the while, and no descriptor, mapping or process stays.
 churn     rounds of start, stop at a random moment, forget; sixteen fibers at a time.
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import array
 import contextlib
-import json
 import os
 import random
 import socket
@@ -68,7 +67,9 @@ def packet(chance: random.Random) -> bytes:
     slot = chance.choice((*range(1, 20), ANY_SLOT, 2**31))
     flags = chance.choice((0, 1, 2, 3, 0xFFFF))
     raw = PACKET.pack(chance.choice(HARMLESS), flags, 7, slot, chance.choice(wild), *words)
-    return raw if chance.random() < 0.9 else raw[: chance.randrange(64)] + b"?" * chance.randrange(3)
+    return (
+        raw if chance.random() < 0.9 else raw[: chance.randrange(64)] + b"?" * chance.randrange(3)
+    )
 
 
 class Host:

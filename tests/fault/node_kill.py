@@ -216,8 +216,8 @@ def check_ledger(rig: Rig, tally: Tally, newest: int | None, *, flip: bool = Fal
     tally.check(proof.bad is None, f"the ledger: {proof.bad}")
     tally.facts["ledger"] = {"records": proof.records, "events": proof.events, "lost": proof.lost}
     if newest is not None:
-        tally.check(proof.events + proof.lost >= newest,
-                    f"{newest} events, {proof.events} in the ledger, {proof.lost} lost")  # fmt: skip
+        known = proof.events + proof.lost
+        tally.check(known >= newest, f"{newest} events, of {known} the ledger knows")
     store.close()
 
 
@@ -281,7 +281,7 @@ def corrupt_page(arguments: argparse.Namespace, folder: Path, tally: Tally) -> N
     with rig.plans() as plans:
         rig.boot(plans)
         check_fibers(rig, tally)
-        with open(f"/proc/{rig.l1().pid}/fd/{OBSERVER_HANDLE}", "r+b") as file:
+        with Path(f"/proc/{rig.l1().pid}/fd/{OBSERVER_HANDLE}").open("r+b") as file:
             page = mmap.mmap(file.fileno(), 4096)
         ids = [rig.entry(name).id for name in rig.reports]
         pids = {name: rig.entry(name).pid for name in rig.reports}
