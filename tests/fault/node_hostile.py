@@ -4,8 +4,8 @@
     python tests/fault/node_hostile.py --what churn --count 500 --json
 
 packets   random and nearly right packets of wrong sizes, with none to too many descriptors of
-          pipes, files and memfds; connections that come, go, and never read. A good client is served all
-          the while, and no descriptor, mapping or process stays.
+          pipes, files and memfds; connections that come, go, and never read. A good client is
+          served all the while, and no descriptor, mapping or process stays.
 churn     rounds of start, stop at a random moment, forget; sixteen fibers at a time.
 
 Exit code 1 if anything went wrong. `--canary` keeps one descriptor open in the supervisor (packets:
