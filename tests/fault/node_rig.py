@@ -223,7 +223,7 @@ def resources(pid: int) -> dict[str, int]:
         line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line
     )
     return {
-        "descriptors": len(os.listdir(place / "fd")),
+        "descriptors": len(list((place / "fd").iterdir())),
         "maps": len((place / "maps").read_text().splitlines()),
         "processes": len(below(pid)),
         "resident": int(status["VmRSS"].split()[0]),

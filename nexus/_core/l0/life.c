@@ -352,10 +352,16 @@ bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t
             (void)nx_sys(__NR_kill, next->warden, SIGKILL_);
         }
         if (fiber->ending) {
-            end_template(fiber, now_ns);
+            /* What the next warden has opened is closed when it opens no more. */
+            if (next->warden <= 0) {
+                end_template(fiber, now_ns);
+            }
         } else if (on && place->warden <= 0) {
             /* It died before it could make this life: like a death of the life itself. */
             end_life(fiber, status, now_ns);
+        } else if (fiber->state == NX_FIBER_STARTING) {
+            /* Whoever ended it may have meant the life, whose warden it had just made. */
+            (void)nx_sys(__NR_kill, place->warden, SIGKILL_);
         }
         return true;
     }
@@ -364,6 +370,8 @@ bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t
         nx_l0_clear_place(fiber, index ^ 1);
         if (fiber->template > 0) {
             (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
+        } else if (fiber->ending) {
+            end_template(fiber, now_ns);
         }
         return true;
     }

@@ -176,6 +176,23 @@ static bool open_image(nx_l0_fiber *fiber, nx_l0_place *place)
     return nx_l0_ok(fiber, place->image);
 }
 
+/* A clone that is interrupted leaves a number here that is nobody's: the child, which there is only
+ * when it was not, is who makes it known. */
+static int32_t own_pidfd;
+static long warden_pid;
+
+static void fiber_of(nx_l0_fiber *fiber)
+{
+    fiber->shared->lives[fiber->life & 1].fiber = own_pidfd;
+    /* A warden that died before this tells nobody: without it we would wait for ever, or begin a
+     * life that is another's. */
+    if (nx_sys(__NR_prctl, PDEATHSIG_, SIGKILL_, 0, 0, 0) < 0 ||
+        nx_sys0(__NR_getppid) != warden_pid) {
+        nx_l0_exit(NX_L0_EXIT_FAILED);
+    }
+    nx_l0_become_fiber(fiber);
+}
+
 /* The fiber's own clone; when it returns the image runs or the start has failed. */
 static long clone_fiber(nx_l0_fiber *fiber, nx_l0_place *place)
 {
@@ -183,8 +200,9 @@ static long clone_fiber(nx_l0_fiber *fiber, nx_l0_place *place)
         return -1;
     }
     nx_l0_enter(fiber, NX_STAGE_FIBER_CLONE, 0);
-    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_FILES, nx_l0_become_fiber,
-                           fiber, fiber_stack, &place->fiber, NULL);
+    warden_pid = nx_sys0(__NR_getpid);
+    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_FILES, fiber_of, fiber,
+                           fiber_stack, &own_pidfd, NULL);
     if (nx_l0_ok(fiber, pid) && place->report.error == 0) {
         /* Pairs with the acquire in nx_l0_life_heard. */
         __atomic_store_n(&place->report.stage, NX_STAGE_RUNNING, __ATOMIC_RELEASE);
