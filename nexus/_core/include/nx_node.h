@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a node's supervisor shares: requests, SysTable, life pages, the observer's page.
+ * What a node's supervisor shares: requests, SysTable, the observer's page; nx_fiber.h has the life
+ * page.
  * docs/spec/node.md is the authority for every byte; nothing here but layout.
  */
 #ifndef NX_NODE_H
@@ -54,17 +55,6 @@ typedef struct nx_node_packet {
     uint64_t words[6];
 } nx_node_packet;
 NX_STATIC_ASSERT(sizeof(nx_node_packet) == 64, "docs/spec/node.md");
-
-typedef struct nx_node_life {
-    uint32_t life; /* futex */
-    uint32_t epoch;
-    uint64_t image;
-    uint64_t floor;
-    uint64_t time_ns;
-    uint32_t own_epoch;
-    uint32_t zero[7];
-} nx_node_life;
-NX_STATIC_ASSERT(sizeof(nx_node_life) == 64, "docs/spec/node.md");
 
 typedef enum {
     NX_FIBER_FREE = 0,

@@ -66,7 +66,7 @@ static long provide(nx_l0_fiber *fiber, uint32_t what, bool observer)
     if (what == NX_HANDLE_LIFE) {
         for (unsigned i = 0; i < 2; i++) {
             fiber->pages[i] =
-                nx_l0_share("nexus-life", sizeof(nx_node_life), true, &fiber->page_descriptors[i]);
+                nx_l0_share("nexus-life", sizeof(nx_fiber_life), true, &fiber->page_descriptors[i]);
             if (fiber->pages[i] == NULL) {
                 return fiber->page_descriptors[i];
             }

@@ -31,6 +31,7 @@
 #include "nx_correlator.h"
 #include "nx_cspace.h"
 #include "nx_feature.h"
+#include "nx_fiber.h"
 #include "nx_node.h"
 #include "nx_stl.h"
 #include "nx_sys.h"
@@ -152,7 +153,7 @@ typedef struct nx_l0_fiber {
     nx_trap trap;
     nx_l0_budget budget;
     nx_cspace cspace;
-    nx_node_life *pages[2]; /* life pages, by the life's number modulo 2; NULL: none */
+    nx_fiber_life *pages[2]; /* life pages, by the life's number modulo 2; NULL: none */
     int32_t page_descriptors[2];
     int32_t checkpoint_descriptor; /* its slot, or -1 */
     int32_t durable_descriptor;    /* the file that keeps it over a boot, or -1 */

@@ -320,7 +320,7 @@ void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index)
     }
     *place = (nx_l0_place){.fiber = -1, .image = -1};
     if (fiber->pages[index] != NULL) {
-        *fiber->pages[index] = (nx_node_life){0};
+        *fiber->pages[index] = (nx_fiber_life){0};
     }
 }
 
@@ -350,7 +350,7 @@ static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
 /* Tells a life that waits at its page, and one that will look at it, what it is. */
 static void open_page(nx_l0_fiber *fiber)
 {
-    nx_node_life *page = fiber->pages[fiber->shared->request & 1];
+    nx_fiber_life *page = fiber->pages[fiber->shared->request & 1];
 
     if (page != NULL) {
         page->image = fiber->image;
@@ -359,7 +359,7 @@ static void open_page(nx_l0_fiber *fiber)
         page->epoch = fiber->warm_epoch;
         page->floor = fiber->warm ? fiber->floor : 0;
         /* Pairs with the acquire of the fiber. */
-        __atomic_store_n(&page->life, fiber->lives, __ATOMIC_RELEASE);
+        atomic_store_explicit(&page->life, fiber->lives, memory_order_release);
         (void)nx_sys(__NR_futex, &page->life, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
     }
 }
