@@ -6,6 +6,7 @@ Poisons a buffer and lets a kernel read it in a child process, which must be end
 from __future__ import annotations
 
 import ctypes
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ def main() -> int:
         read_poison()
         return 0
     for name in ("nexus.physics", "nexus._core.hash"):
-        place = sys.modules[name].__file__
+        place = importlib.import_module(name).__file__
+        assert place is not None
         if not Path(place).is_relative_to(sys.argv[1]):
             print(f"{place} is not the sanitized module in {sys.argv[1]}")
             return 1
