@@ -168,7 +168,7 @@ cdef class Ring(RingHandle):
             raise_code(nx_ring_map_adopt_wake_fd(map, wake), f"wait_fd {wake}")
         return ring
 
-    cdef int _count_drops(self, uint64_t count) noexcept:
+    cdef int _count_drops(self, uint64_t count) except -1:
         if self.map.ring.kind == NX_RING_SPSC:
             nx_ring_count_drops(&self.map.ring, count)
         else:

@@ -125,9 +125,9 @@ def free(fibers, folder: Path, work: Callable[[], None]) -> Outcome:
                     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
                 work()
                 code = 0
-            except Exception:  # whatever it is, the parent's assertion shows it
-                traceback.print_exc()
             finally:
+                if code:
+                    traceback.print_exc()  # the parent shows what its child has said
                 os._exit(code)
         _, status = os.waitpid(pid, 0)
     return Outcome(os.waitstatus_to_exitcode(status), out.read_bytes(), err.read_bytes())
