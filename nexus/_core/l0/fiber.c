@@ -171,6 +171,12 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
                     (uint64_t)policy->delay_ms * NX_L0_MS);
     fiber->breakers[1] = fiber->breakers[2] = fiber->breakers[0];
     fiber->tier = policy->tier;
+    uint8_t level = (uint8_t)policy->survivability; /* L1's is the floor, any other adds to it */
+    if ((flags & NX_START_OBSERVER) != 0 && level != 0) {
+        nx_feature_init(&fiber->node->feature, level);
+        level = 0;
+    }
+    nx_l0_set_features(fiber->node, (uint8_t)(level & ~fiber->node->features));
     return 0;
 }
 
