@@ -1,7 +1,7 @@
 """A node while somebody sets the clock: forward, back, to and fro. Nothing of it may be felt.
 
-The clock of the machine is set, so that this runs in a guest alone; its kernel lacks the newer layers
-of Landlock, which the node goes without.
+The clock of the machine is set, so that this runs in a guest alone; its kernel lacks the newer
+layers of Landlock, which the node goes without.
 """
 
 from __future__ import annotations
