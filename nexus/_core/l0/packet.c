@@ -168,7 +168,7 @@ void nx_l0_accept(nx_l0_node *node)
     }
     long known = nx_sys(__NR_getsockopt, client, SOL_SOCKET_, PEERCRED_, &peer, &size);
     if (known >= 0 && (peer.user == 0 || peer.user == (uint32_t)nx_sys0(__NR_geteuid))) {
-        for (uint32_t i = 2; i < NX_L0_CLIENTS; i++) {
+        for (uint32_t i = NX_CLIENT_OTHERS; i < NX_L0_CLIENTS; i++) {
             if (node->clients[i] < 0) {
                 node->clients[i] = (int32_t)client;
                 return;
