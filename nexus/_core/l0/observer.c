@@ -7,6 +7,9 @@
 #include <linux/fcntl.h>
 #include <string.h>
 
+#define AF_UNIX_        1
+#define SOCK_SEQPACKET_ 5
+
 #define TICK_NS (400 * (uint64_t)NX_L0_MS)
 /* L1 has 1.6 s, four beats. A beat is seen up to one look late, so that after three it has had
  * them. Its first may take 30 s: on a small board an interpreter loads for seconds. */
@@ -91,6 +94,19 @@ void nx_l0_watch(nx_l0_node *node)
     nx_watchdog_init(&node->watchdog, TICK_NS, FIRST_MISSES, &first);
     node->watching = true;
     node->tick_ns = first.now_ns + TICK_NS;
+}
+
+int32_t nx_l0_connect_observer(nx_l0_node *node, unsigned index)
+{
+    int32_t pair[2];
+
+    nx_l0_drop_client(node, NX_CLIENT_OBSERVER + index);
+    long result = nx_sys(__NR_socketpair, AF_UNIX_, SOCK_SEQPACKET_ | O_CLOEXEC, 0, pair);
+    if (result < 0) {
+        return (int32_t)result;
+    }
+    node->clients[NX_CLIENT_OBSERVER + index] = pair[0];
+    return pair[1];
 }
 
 static void check_heartbeat(nx_l0_node *node, uint64_t late_ns)
