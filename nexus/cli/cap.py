@@ -61,6 +61,7 @@ def _record(fiber: FiberEntry, word: CapabilityWord) -> dict[str, object]:
         "start": word.start,
         "end": word.end,
         "parent": word.parent - 1 if word.parent else None,
+        "depth": word.depth,
         "epoch": word.epoch,
         "live": word.epoch == fiber.epoch,
     }
@@ -77,7 +78,7 @@ def _list(node: NodeClient, name: str | None, output: Output) -> None:
     if not items:
         output.line("no capabilities")
         return
-    heads = ("fiber", "index", "type", "rights", "object", "start", "end", "parent")
+    heads = ("fiber", "index", "type", "rights", "object", "start", "end", "parent", "depth")
     rows = [
         tuple(",".join(v) if isinstance(v := item[head], list) else str(v) for head in heads)
         for item in items

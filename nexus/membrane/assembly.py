@@ -16,6 +16,7 @@ from nexus.logic.bkdl import (
 from nexus.logic.confine import FiberSpec, HostLayers, confine
 from nexus.logic.manifest import Draft, Program, complete
 from nexus.logic.node import (
+    Handles,
     NodeDescription,
     NodeFiber,
     check_restart,
@@ -114,7 +115,7 @@ class Assembly:
             extra.append(self._checkpoints(fiber.name))
         handles = fiber_handles(fiber, self._node.channels, places)
         variables = {"NEXUS_FIBER": handles.variable, "NEXUS_NAME": fiber.name}
-        return self._start(fiber, handles.table, variables if handles.variable else {}, extra)
+        return self._start(fiber, handles, variables if handles.variable else {}, extra)
 
     def _checkpoints(self, fiber: str) -> int:
         """The file of a durable fiber's checkpoints; one that is not as long as a slot is new."""
@@ -150,7 +151,7 @@ class Assembly:
         numbers = ("--table", "3", "--control", "4", "--observer", "5", "--key", "6")
         module = ("nexus.logic", *numbers, *words)
         try:
-            return self._start(NodeFiber(draft, module), table, {}, [key])
+            return self._start(NodeFiber(draft, module), Handles(table, "", ()), {}, [key])
         except UnenforceableError as error:
             raise UnenforceableError(
                 f"a node takes all layers, for its observer: {error}",
@@ -182,7 +183,7 @@ class Assembly:
     def _start(
         self,
         fiber: NodeFiber,
-        table: Sequence[tuple[int, int]],
+        handles: Handles,
         variables: Mapping[str, str],
         extra: list[int],
     ) -> list[int]:
@@ -192,12 +193,16 @@ class Assembly:
             raise ManifestError(
                 f"fiber {fiber.name}: unveil of {path}: nothing is there", hint="make it first"
             )
-        manifest = replace(confined.manifest, policy=fiber_policy(fiber, confined.manifest.policy))
+        manifest = replace(
+            confined.manifest,
+            policy=fiber_policy(fiber, confined.manifest.policy),
+            capabilities=handles.capabilities,
+        )
         image, digest = -1, None
         if fiber.draft.seal:
             sealed, digest = seal_image(spec.program)
             image = _PLAN_FIRST + len(extra)
             extra = [*extra, self._keep(sealed)]
-        plan = encode_plan(manifest, image=image, digest=digest, handles=table)
+        plan = encode_plan(manifest, image=image, digest=digest, handles=handles.table)
         log = self._keep(self._directory.open_log(fiber.name))
         return [self._keep(seal_plan(plan)), self._null, log, log, *extra]

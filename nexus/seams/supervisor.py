@@ -215,12 +215,13 @@ class FiberEntry:
 
 @dataclass(frozen=True, slots=True)
 class CapabilityWord:
-    """A capability; `index` is its place in the capability space."""
+    """A capability; `index` is its place in the capability space, `depth` its derivations."""
 
     index: int
     type: int
     rights: int
     parent: int
+    depth: int
     epoch: int
     object: int
     start: int

@@ -43,6 +43,7 @@ _WAITERS_MAX = 4
 _PLAN_MAX = 1 << 21
 _HOLD, _IS_L1 = 1, 2
 _DELEGATE = 16
+_DEPTH = 3  # the last derivation may not delegate
 _BEGUN = (FiberState.ALIVE, FiberState.PAUSE, FiberState.STARTING)
 
 
@@ -334,17 +335,20 @@ class SimSupervisor:
         space = self._spaces[entry.slot]
         if not 1 <= kind <= 6 or words[2] > words[3]:
             raise _Refused(errno.EINVAL)
+        depth = 0
         if words[4]:
             parent = space.get(words[4] - 1)
             if parent is None:
-                raise _Refused(errno.ENOENT)
-            if rights & ~parent.rights or not parent.rights & _DELEGATE:
+                raise _Refused(errno.ESTALE)
+            depth = parent.depth + 1
+            decayed = depth >= _DEPTH and rights & _DELEGATE
+            if rights & ~parent.rights or not parent.rights & _DELEGATE or decayed:
                 raise _Refused(errno.EPERM)
         free = [index for index in range(_SPACE) if index not in space]
         if not free:
             raise _Refused(errno.ENOSPC)
         space[free[0]] = CapabilityWord(
-            free[0], kind, rights, words[4], entry.epoch, words[1], words[2], words[3]
+            free[0], kind, rights, words[4], depth, entry.epoch, words[1], words[2], words[3]
         )
         self.tell(EventKind.CAPABILITY_GRANT, fiber=entry.id, entity=words[1])
         return free[0]

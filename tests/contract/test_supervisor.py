@@ -202,6 +202,23 @@ def test_a_capability_is_given_derived_and_taken_with_what_came_of_it(node) -> N
     assert table.capabilities(place.slot) == []
 
 
+def test_the_right_to_delegate_decays_with_depth(node) -> None:
+    table = node.control.hello()
+    place = node.start("stays")
+    every = {"type": 3, "object": 77, "end": 8}
+    index = node.control.grant(place, rights=1 | 16, **every)
+    for _ in range(2):
+        index = node.control.grant(place, rights=1 | 16, parent=index, **every)
+    with pytest.raises(RefusedError) as refused:
+        node.control.grant(place, rights=1 | 16, parent=index, **every)
+    assert refused.value.errno == errno.EPERM
+    last = node.control.grant(place, rights=1, parent=index, **every)
+    assert [word.depth for word in table.capabilities(place.slot)] == [0, 1, 2, 3]
+    with pytest.raises(RefusedError) as refused:
+        node.control.grant(place, rights=1, parent=last, **every)
+    assert refused.value.errno == errno.EPERM
+
+
 def test_answers_are_collected_in_any_order(node) -> None:
     place = node.start("stays")
     grant = Request(Operation.GRANT, 0, place.slot, place.generation, words=(3, 77, 0, 8))

@@ -115,7 +115,7 @@ typedef struct nx_node_capability {
     uint8_t type; /* 0: free */
     uint8_t rights;
     uint8_t parent; /* 1 + index, 0: none */
-    uint8_t zero;
+    uint8_t depth;  /* derivations from a root */
     uint32_t epoch;
     uint64_t object;
     uint64_t start;

@@ -171,6 +171,7 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
                     (uint64_t)policy->delay_ms * NX_L0_MS);
     fiber->breakers[1] = fiber->breakers[2] = fiber->breakers[0];
     fiber->tier = policy->tier;
+    nx_l0_settle_handles(fiber->node);
     return 0;
 }
 
@@ -213,6 +214,7 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
                         .budget = {.event = -1}};
     rest.report = NULL;
     *fiber = rest;
+    nx_l0_settle_handles(fiber->node);
     if (table->fibers[fiber->slot].generation != 0) {
         nx_l0_publish(fiber);
     }

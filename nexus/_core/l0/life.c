@@ -100,8 +100,25 @@ void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
     }
 }
 
+/* Another life, but not from a template that has what was taken: the next begins when it is gone.
+ * It goes whoever holds the fiber. */
+static void begin_again(nx_l0_fiber *fiber, uint64_t now_ns)
+{
+    if (fiber->stale && fiber->template > 0) {
+        fiber->state = NX_FIBER_OVER;
+        nx_l0_life_want(fiber, now_ns);
+        nx_l0_publish(fiber);
+    } else {
+        nx_l0_life_begin(fiber, now_ns);
+    }
+}
+
 void nx_l0_life_want(nx_l0_fiber *fiber, uint64_t now_ns)
 {
+    if (fiber->stale && fiber->template > 0) {
+        (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
+        fiber->ending = true;
+    }
     fiber->wanted = fiber->ending;
     fiber->own = (nx_l0_report){0};
     if (fiber->ending) {
@@ -213,7 +230,7 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
                   " after ", nx_l0_decimal(&lives, fiber->lives), " starts\n");
         rest(fiber, end == NX_TRAP_DOWN ? NX_FIBER_OVER : NX_FIBER_QUARANTINED);
     } else if (delay == 0) {
-        nx_l0_life_begin(fiber, now_ns);
+        begin_again(fiber, now_ns);
     } else {
         fiber->state = NX_FIBER_PAUSE;
         fiber->until_ns = now_ns + delay;
@@ -435,7 +452,7 @@ void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm)
 void nx_l0_life_step(nx_l0_fiber *fiber, uint64_t now_ns)
 {
     if (fiber->state == NX_FIBER_PAUSE && now_ns >= fiber->until_ns) {
-        nx_l0_life_begin(fiber, now_ns);
+        begin_again(fiber, now_ns);
     } else if (nx_l0_is_alive(fiber)) {
         hold_budget(fiber, now_ns);
         if (fiber->stopping && now_ns >= fiber->until_ns) {

@@ -134,6 +134,7 @@ typedef struct nx_l0_fiber {
     bool ending;    /* its template is dismissed and not gone yet; then: */
     bool wanted;    /* another life is to begin */
     bool forgotten; /* its slot is to be freed */
+    bool stale;     /* its template has handles that it should not have, or lacks some */
     uint64_t order; /* of its START among all */
     bool warm;      /* this life has a checkpoint to begin with: */
     uint32_t warm_epoch;
@@ -153,6 +154,9 @@ typedef struct nx_l0_fiber {
     nx_trap trap;
     nx_l0_budget budget;
     nx_cspace cspace;
+    uint64_t revoked_channels; /* numbers of its own handles, taken by REVOKE */
+    uint64_t revoked_files;
+    uint64_t closed;         /* those, and the ends of channels whose other end was taken */
     nx_fiber_life *pages[2]; /* life pages, by the life's number modulo 2; NULL: none */
     int32_t page_descriptors[2];
     int32_t checkpoint_descriptor; /* its slot, or -1 */
@@ -173,6 +177,7 @@ typedef struct nx_l0_node {
     int32_t clients[NX_L0_CLIENTS]; /* sockets, or -1: whoever started the node, L1, others */
     int32_t observer_end;           /* L1's end of its connection, or -1 */
     int32_t observer_descriptor;    /* of its page */
+    int32_t nothing;                /* an empty file in place of one that was taken, or 0 */
     const nx_node_observer *observer;
     uint64_t verdict; /* sequence of the last one taken */
     uint64_t ticks;
@@ -356,6 +361,20 @@ void nx_l0_look_at_saves(nx_l0_node *node);
  * fails; 0 or a negative errno. And its end: everything it had is given back. */
 long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags);
 void nx_l0_fiber_free(nx_l0_fiber *fiber);
+
+/* handles.c: the last word that names a handle is gone, and what that took; a word was given. What
+ * is closed at whom, after any change; the word of the present life. Whether REVOKE took it. */
+typedef enum {
+    NX_TAKEN_WORD = 0,
+    NX_TAKEN_CHANNEL = 1,
+    NX_TAKEN_FILE = 2,
+} nx_l0_taken;
+
+nx_l0_taken nx_l0_take_handle(nx_l0_fiber *fiber, const nx_node_capability *last);
+void nx_l0_give_handle(nx_l0_fiber *fiber, const nx_node_capability *given);
+void nx_l0_settle_handles(nx_l0_node *node);
+void nx_l0_write_closed(const nx_l0_fiber *fiber);
+bool nx_l0_is_revoked(const nx_l0_fiber *fiber, const nx_node_capability *one);
 
 /* table.c: the SysTable; 0 or a negative errno. An event: its id. What changed about a fiber. */
 long nx_l0_table_init(nx_l0_node *node);
