@@ -32,6 +32,7 @@ __all__ = [
     "Request",
     "Supervisor",
     "SystemTable",
+    "Taken",
     "VerdictCode",
 ]
 
@@ -104,6 +105,14 @@ class FiberFlag(IntFlag):
     CHECKPOINTS = 4
     STANDBY = 8
     WARM = 16
+
+
+class Taken(IntEnum):
+    """What REVOKE took beside the capability's words."""
+
+    WORD = 0
+    CHANNEL = 1
+    FILE = 2
 
 
 class VerdictCode(IntEnum):
