@@ -105,6 +105,7 @@ class FiberFlag(IntFlag):
     CHECKPOINTS = 4
     STANDBY = 8
     WARM = 16
+    COUNTED = 32
 
 
 class Taken(IntEnum):
@@ -214,6 +215,9 @@ class FiberEntry:
     flags: FiberFlag
     company: int
     strategy: int
+    reads: int
+    writes: int
+    counted_ns: int
     name: str
 
     @property

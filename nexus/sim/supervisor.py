@@ -291,11 +291,15 @@ class SimSupervisor:
         numbers = (0, 0, NEVER_ENDED, tier, tier, 0, 0, 0, 0, 0, 0, 1, 0)
         self._fibers[slot] = FiberEntry(
             slot, generation, FiberState.HELD, *numbers, pledge, promises, budget, 0, 0, 0, 0, 0, 0,
-            FiberFlag.L1 if slot == L1_SLOT else FiberFlag(0), company, strategy, name,
+            FiberFlag.L1 if slot == L1_SLOT else FiberFlag(0), company, strategy, 0, 0, 0, name,
         )  # fmt: skip
         self._plans[slot] = plan
         self._revoked[slot] = set()
         self._spaces[slot] = {}
+        (level,) = struct.unpack_from("<I", policy, 64)
+        if slot == L1_SLOT and level:  # L1's is the floor, any other adds to it
+            self._masks[0], level = level, 0
+        self._feature(level & ~(self._masks[0] | self._masks[1]))
         if not request.flags & _HOLD:
             self._begin(slot)
         return Answer(slot, generation, 0, (0,) * 5)

@@ -109,11 +109,6 @@ static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
     fiber->order = ++node->starts;
     packet->slot = fiber->slot;
     packet->generation = fiber->generation;
-    uint8_t level = (uint8_t)nx_l0_policy(fiber)->survivability;
-    if (observer && level != 0) {
-        nx_feature_init(&node->feature, level);
-        nx_l0_set_features(node, 0);
-    }
     if (hold) {
         (void)nx_l0_prepare_fiber(fiber);
         nx_l0_publish(fiber);

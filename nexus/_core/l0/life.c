@@ -200,6 +200,7 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);
+    nx_l0_close(&fiber->calls.file);
     if (fiber->state == NX_FIBER_STARTING) {
         /* It never came alive, and its template still waits for that. */
         nx_l0_advance(&fiber->shared->made);
@@ -273,6 +274,9 @@ static void come_alive(nx_l0_fiber *fiber, uint64_t now_ns)
     /* The next one may be made, in the other place; nobody but L0 knows that it is free. */
     nx_l0_advance(&fiber->shared->made);
     begin_budget(fiber, now_ns);
+    if (fiber->node->serving) {
+        nx_l0_calls_open(fiber);
+    }
     if (fiber->slot == NX_NODE_OBSERVER) {
         nx_l0_watch(fiber->node);
     }

@@ -101,6 +101,14 @@ typedef struct nx_l0_shared {
     nx_l0_place lives[2]; /* by the life's number modulo 2 */
 } nx_l0_shared;
 
+/* What a life has asked of the kernel. */
+typedef struct nx_l0_calls {
+    int32_t file; /* /proc/PID/io of the life, or -1: nobody counts */
+    uint64_t reads;
+    uint64_t writes;
+    uint64_t time_ns;
+} nx_l0_calls;
+
 /* Somebody who waits for an answer; `client` counts from 1. */
 typedef struct nx_l0_waiter {
     uint32_t client;
@@ -161,6 +169,7 @@ typedef struct nx_l0_fiber {
     int32_t page_descriptors[2];
     int32_t checkpoint_descriptor; /* its slot, or -1 */
     int32_t durable_descriptor;    /* the file that keeps it over a boot, or -1 */
+    nx_l0_calls calls;
     bool unkept;                   /* that was said to fail */
     uint64_t kept;                 /* sequence of the newest copy in that file */
     nx_l0_waiter starter;
@@ -375,6 +384,12 @@ void nx_l0_give_handle(nx_l0_fiber *fiber, const nx_node_capability *given);
 void nx_l0_settle_handles(nx_l0_node *node);
 void nx_l0_write_closed(const nx_l0_fiber *fiber);
 bool nx_l0_is_revoked(const nx_l0_fiber *fiber, const nx_node_capability *one);
+
+/* calls.c: a file of a process in /proc, or a negative errno. Counting begins with a life; and goes
+ * on with each tick, where baselines are learned. */
+int32_t nx_l0_open_proc(int32_t pid, const char *name);
+void nx_l0_calls_open(nx_l0_fiber *fiber);
+void nx_l0_look_at_calls(nx_l0_node *node);
 
 /* table.c: the SysTable; 0 or a negative errno. An event: its id. What changed about a fiber. */
 long nx_l0_table_init(nx_l0_node *node);
