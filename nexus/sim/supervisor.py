@@ -307,7 +307,9 @@ class SimSupervisor:
     def _begin(self, slot: int) -> None:
         entry = self._fibers[slot]
         now_ns = self.clock.monotonic_ns()
-        given = [one for one in self._plans[slot].capabilities if one[::2] not in self._revoked[slot]]
+        given = [
+            one for one in self._plans[slot].capabilities if one[::2] not in self._revoked[slot]
+        ]
         epoch = entry.epoch + 1
         self._spaces[slot] = {
             index: CapabilityWord(index, kind, rights, 0, 0, epoch, object, 0, 0xFFFFFFFFFFFFFFFF)

@@ -58,9 +58,7 @@ class Node:
         null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
         return [plan, *null, *(os.dup(one) for _, one in extra)]
 
-    def start(
-        self, name: str, *, hold: bool = False, extra: Sequence[Extra] = (), **policy: int
-    ):
+    def start(self, name: str, *, hold: bool = False, extra: Sequence[Extra] = (), **policy: int):
         """Start one of the fibers of the suite."""
         descriptors = self.plan(name, extra=extra, **policy)
         try:

@@ -1,4 +1,4 @@
-"""Capabilities of running fibers revoked for real: at the honest end, whatever the other one does."""
+"""Rights of running fibers revoked: they are gone at the honest end, whatever the other does."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ void nx_l0_calls_open(nx_l0_fiber *fiber)
 {
     nx_l0_close(&fiber->calls.file);
     fiber->calls = (nx_l0_calls){.file = -1};
-    if (fiber->budget.pid <= 0) {
+    if (fiber->budget.pid <= 0 || fiber->slot == NX_NODE_OBSERVER) {
         return;
     }
     fiber->calls.file = nx_l0_open_proc(fiber->budget.pid, "/io");
