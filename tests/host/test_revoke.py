@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nexus.errors import AbsentError
-from nexus.logic.control import FiberPlace
-from nexus.logic.node import parse_node
-from nexus.membrane.boot import RunningNode, boot
-from nexus.membrane.directory import NodeDirectory
-from nexus.physics.supervisor import host_facts, supervisor_path
-from nexus.seams.supervisor import FiberEntry, FiberState, Taken
+from nexus.seams.supervisor import FiberState, Taken
 
 pytestmark = pytest.mark.slow
 
@@ -114,118 +106,16 @@ PROGRAMS = {
         run(reader)
     """,
 }
-FIBER = """
-fiber "{name}" {{
-    module "{program}"
-    pledge "stdio" "rpath"
-    unveil "{folder}" "r"
-    environment {{ PYTHONPATH "{folder}"; }}
-    restart "{restart}"
-    {more}
-}}
-"""
-
-
-class Node:
-    """A node in this process's hands.
-
-    Attributes:
-        folder: of programs and of the node's directory.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.directory = NodeDirectory(folder / "node")
-        self._text = ""
-        self._running: RunningNode | None = None
-        for name, text in PROGRAMS.items():
-            lines = text.splitlines()
-            (folder / f"{name}.py").write_text("\n".join(line[8:] for line in lines))
-
-    @property
-    def running(self) -> RunningNode:
-        assert self._running is not None
-        return self._running
-
-    def fiber(self, name: str, program: str, *more: str, restart: str = "always") -> None:
-        """Describe a fiber."""
-        self._text += FIBER.format(
-            name=name, program=program, folder=self.folder, more="\n".join(more), restart=restart
-        )
-
-    def channel(self, source: str, target: str) -> None:
-        self._text += f'channel "way" from="{source}" to="{target}" slots=16 size=64\n'
-
-    def boot(self) -> None:
-        self.directory.prepare()
-        lock = self.directory.take()
-        try:
-            node = parse_node(self._text, str(self.directory.path))
-            self._running = boot(self.directory, node, lock)
-        finally:
-            os.close(lock)
-
-    def end(self) -> None:
-        if self._running is not None:
-            status = self._running.shutdown()
-            self._running.table.close()
-            assert status == 0
-
-    def log(self, name: str) -> list[str]:
-        path = self.directory.log(name)
-        return path.read_text().splitlines() if path.exists() else []
-
-    def entry(self, name: str) -> FiberEntry:
-        (found,) = [one for one in self.running.table.fibers() if one.name == name]
-        return found
-
-    def place(self, name: str) -> FiberPlace:
-        return self.running.fibers[name]
-
-    def index(self, name: str, kind: int) -> int:
-        """Of the fiber's capability of a type."""
-        words = self.running.table.capabilities(self.place(name).slot)
-        (found,) = [one.index for one in words if one.type == kind]
-        return found
-
-    def revoke(self, name: str, kind: int) -> Taken:
-        return self.running.control.revoke(self.place(name), self.index(name, kind))[1]
-
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + WAIT_S
-        while not condition():
-            logs = {path.name: path.read_text()[-500:] for path in self.folder.glob("node/log/*")}
-            assert time.monotonic() < end, f"{what}: {logs}"
-            time.sleep(0.02)
-
-    def until_said(self, name: str, words: str, after: int = 0) -> str:
-        """The first line of a fiber's log behind some that begins so."""
-
-        def found() -> list[str]:
-            return [line for line in self.log(name)[after:] if line.startswith(words)]
-
-        self.until(found, f"{name} says {words!r}")
-        return found()[0]
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    try:
-        supervisor_path()
-    except AbsentError as error:
-        pytest.skip(f"revocation not checked: {error}")
-    facts = host_facts()
-    if not facts["filter"] or not facts["namespaces"] or facts["landlock"] < 6:
-        pytest.skip(f"revocation not checked, this host lacks layers: {facts}")
-    made = Node(tmp_path)
-    try:
-        yield made
-    finally:
-        made.end()
+def node(live):
+    live.programs(PROGRAMS)
+    return live
 
 
 @pytest.mark.parametrize("who", ["hostile", "honest"])
-def test_nothing_more_is_taken_from_an_end_that_writes_on(node: Node, who: str) -> None:
+def test_nothing_more_is_taken_from_an_end_that_writes_on(node, who: str) -> None:
     node.fiber("hostile", "hostile", "standby")
     node.fiber("honest", "honest", "standby")
     node.channel("hostile", "honest")
@@ -257,7 +147,7 @@ def test_nothing_more_is_taken_from_an_end_that_writes_on(node: Node, who: str) 
     node.until(lambda: len(node.log("hostile")) > puts, "the hostile end puts on")
 
 
-def test_only_the_word_of_the_page_holds_it(node: Node) -> None:
+def test_only_the_word_of_the_page_holds_it(node) -> None:
     node.fiber("hostile", "hostile")
     node.fiber("deaf", "deaf")
     node.channel("hostile", "deaf")
@@ -268,7 +158,7 @@ def test_only_the_word_of_the_page_holds_it(node: Node) -> None:
     node.until_said("deaf", "took", before + 5)
 
 
-def handle(node: Node, name: str, word: str) -> int:
+def handle(node, name: str, word: str) -> int:
     """The number of a handle: the life page is the first, 3."""
     environment = Path(f"/proc/{node.entry(name).pid}/environ").read_text().split("\0")
     (handles,) = [one for one in environment if one.startswith("NEXUS_FIBER=")]
@@ -277,12 +167,10 @@ def handle(node: Node, name: str, word: str) -> int:
 
 
 @pytest.mark.parametrize(("asleep", "other"), [("read", "write"), ("write", "read")])
-def test_who_sleeps_for_a_record_or_for_room_wakes_in_time(
-    node: Node, asleep: str, other: str
-) -> None:
+def test_who_sleeps_for_a_record_or_for_room_wakes_in_time(node, asleep: str, other: str) -> None:
     idle = 'program "/bin/sleep" "1000"'
     node.fiber("asleep", "asleep")
-    node._text += f'fiber "idle" {{ {idle}; }}\n'
+    node.describe(f'fiber "idle" {{ {idle}; }}\n')
     node.channel(*(("idle", "asleep") if asleep == "read" else ("asleep", "idle")))
     node.boot()
     node.until_said("asleep", "asleep")
@@ -298,7 +186,7 @@ def test_who_sleeps_for_a_record_or_for_room_wakes_in_time(
 @pytest.mark.parametrize(
     ("standby", "restart"), [(True, "always"), (False, "always"), (False, "never")]
 )
-def test_a_file_goes_with_the_life_that_has_it(node: Node, standby: bool, restart: str) -> None:
+def test_a_file_goes_with_the_life_that_has_it(node, standby: bool, restart: str) -> None:
     data = node.folder / "data"
     data.write_text("secret")
     more = [f'open "data" "{data}"', *(["standby"] if standby else [])]
