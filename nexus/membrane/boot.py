@@ -123,8 +123,8 @@ def boot(
         observer = assembly.observer(("--ledger", str(directory.ledger), *learning))
         plans = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
         pid, link = _spawn(directory, lock)
-        running = RunningNode(Control(link), None, pid, {}, assembly.waived)  # type: ignore[arg-type]
-        running.unwatched = assembly.unwatched
+        facts = (assembly.waived, assembly.unwatched)
+        running = RunningNode(Control(link), None, pid, {}, *facts)  # type: ignore[arg-type]
         try:
             running.table = running.control.hello()
             # All are asked for at once, so that one's start does not wait for another's.

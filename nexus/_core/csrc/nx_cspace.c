@@ -129,6 +129,6 @@ bool nx_cspace_check(const nx_cspace *space, uint32_t index, uint8_t rights, uin
 {
     nx_node_capability one;
 
-    return start <= end && nx_cspace_read(space, index, &one) && (one.rights & rights) == rights && start >= one.start &&
-           end <= one.end;
+    return start <= end && nx_cspace_read(space, index, &one) && (one.rights & rights) == rights &&
+           start >= one.start && end <= one.end;
 }

@@ -108,11 +108,11 @@ int nx_ring_map_revoke(nx_ring_map *map);
 
 /*
  * Sleeps until a record waits: NX_OK, NX_ETIMEOUT, NX_EBUSY when a dead producer's
- * claim is in the way and nx_ring_map_heal should be called, NX_ECLOSED, or NX_ESYS with errno EINTR
- * after a signal. It spins NX_RING_SPIN_NS first, as long as that pays: after NX_RING_SPINS in a row
- * without a record only each NX_RING_SPINS-th wait does, until one pays again. So a peer on the
- * same CPU, and a slow one, are waited for asleep. Touches nothing that another thread of this
- * process must not see touched.
+ * claim is in the way and nx_ring_map_heal should be called, NX_ECLOSED, or NX_ESYS with errno
+ * EINTR after a signal. It spins NX_RING_SPIN_NS first, as long as that pays: after NX_RING_SPINS
+ * in a row without a record only each NX_RING_SPINS-th wait does, until one pays again. So a peer
+ * on the same CPU, and a slow one, are waited for asleep. Touches nothing that another thread of
+ * this process must not see touched.
  */
 #define NX_RING_SPIN_NS 30000ll
 #define NX_RING_SPINS   8u

@@ -27,8 +27,8 @@ static uint64_t bit_of(const nx_node_capability *one)
 static bool stat_of(const nx_l0_fiber *fiber, const nx_plan_handle *handle, struct statx *ret)
 {
     return handle->what <= NX_HANDLE_INDEX_MAX &&
-           nx_sys(__NR_statx, fiber->descriptors[handle->what], "", AT_EMPTY_PATH, STATX_INO, ret) >=
-               0;
+           nx_sys(__NR_statx, fiber->descriptors[handle->what], "", AT_EMPTY_PATH, STATX_INO,
+                  ret) >= 0;
 }
 
 /* The numbers under which a fiber has one of the files of `wanted`, which are another's numbers. */

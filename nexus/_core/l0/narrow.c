@@ -234,7 +234,7 @@ static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what, uint32_t numbe
         return fiber->node->observer_descriptor;
     default:
         return (fiber->revoked_files >> number & 1) != 0 ? fiber->node->nothing
-                                                          : fiber->descriptors[what];
+                                                         : fiber->descriptors[what];
     }
 }
 
@@ -256,9 +256,8 @@ static bool give_handles(nx_l0_fiber *fiber)
     for (uint32_t i = 0; i < fiber->plan.handle_count; i++) {
         const nx_plan_handle *handle = &fiber->plan.handles[i];
         nx_l0_enter(fiber, NX_STAGE_HANDLES, i);
-        if (!nx_l0_ok(fiber,
-                      nx_sys(__NR_dup3, handle_of(fiber, handle->what, handle->number),
-                             handle->number, 0))) {
+        if (!nx_l0_ok(fiber, nx_sys(__NR_dup3, handle_of(fiber, handle->what, handle->number),
+                                    handle->number, 0))) {
             return false;
         }
     }

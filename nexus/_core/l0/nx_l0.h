@@ -170,8 +170,8 @@ typedef struct nx_l0_fiber {
     int32_t checkpoint_descriptor; /* its slot, or -1 */
     int32_t durable_descriptor;    /* the file that keeps it over a boot, or -1 */
     nx_l0_calls calls;
-    bool unkept;                   /* that was said to fail */
-    uint64_t kept;                 /* sequence of the newest copy in that file */
+    bool unkept;   /* that was said to fail */
+    uint64_t kept; /* sequence of the newest copy in that file */
     nx_l0_waiter starter;
     nx_l0_waiter waiters[NX_L0_WAITERS];
 } nx_l0_fiber;
