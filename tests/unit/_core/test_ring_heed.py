@@ -20,8 +20,8 @@ NUMBER = 5
 class Page:
     """A life page that the test writes."""
 
-    def __init__(self) -> None:
-        self.fd = os.memfd_create("life")
+    def __init__(self, name: str = "life") -> None:
+        self.fd = os.memfd_create(name)
         os.ftruncate(self.fd, 64)
 
     def revoke(self, mask: int) -> None:
@@ -109,12 +109,12 @@ def test_a_ring_heeds_one_page_and_nothing_but_a_page(ring, page) -> None:
 
 
 def test_the_page_outlives_its_descriptor_and_not_the_ring() -> None:
-    page = Page()
+    page = Page("alone")
     ring = Ring.create(4096)
     ring.heed(page.fd, 63, "it")
     os.close(page.fd)
     assert ring.put(b"x")
     ring.close()
-    assert Path("/proc/self/maps").read_text().count("memfd:life") == 1
+    assert Path("/proc/self/maps").read_text().count("memfd:alone") == 1
     del ring
-    assert "memfd:life" not in Path("/proc/self/maps").read_text()
+    assert "memfd:alone" not in Path("/proc/self/maps").read_text()
