@@ -202,6 +202,22 @@ def test_ctrl_c_ends_the_program_and_its_restarts(mark: Path) -> None:
         assert result_of(pid) == 128 + signal.SIGINT
 
 
+def test_ctrl_c_ends_the_restarts_of_a_supervisor_that_hears_of_the_end_at_once(
+    mark: Path,
+) -> None:
+    word = f"busy-{mark.name}"
+    script = f"touch up; while :; do sleep 0.05; done; : {word}"
+    words = [*RUN, "--restart", "always", "--", SH, "-c", script]
+    with at_terminal(words, mark) as (pid, end):
+        assert wait_until((mark / "up").exists)
+        os.kill(pid, signal.SIGSTOP)
+        assert wait_until(lambda: state(pid) == "T")
+        os.write(end, b"\x03")
+        assert wait_until(lambda: not alive(word))
+        os.kill(pid, signal.SIGCONT)
+        assert result_of(pid) == 128 + signal.SIGINT
+
+
 def test_a_program_may_answer_ctrl_c_and_go_on(mark: Path) -> None:
     manifest = mark / "node.kdl"
     script = "trap 'touch heard' INT; touch up; until test -e end; do sleep 0.05; done; exit 4"

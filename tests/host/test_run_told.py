@@ -121,7 +121,8 @@ def test_the_documents_come_in_order_and_the_streams_are_the_programs(caller: Ca
     first, *middle, last = found.documents
     assert {one["type"] for one in middle} == {"event"}
     assert found.titles()[-3:] == ["FiberSpawn", "FiberTerminate", "SystemShutdown"]
-    assert (first["type"], first["pid"]) == ("run", found.of("event")[2]["data"][2])
+    # A program that is over before the supervisor looks has no pid any more.
+    assert (first["type"], first["pid"]) == ("run", found.of("event")[2]["data"][2] or None)
     assert last == {
         "schema": 1,
         "type": "over",

@@ -147,13 +147,19 @@ static void wait_once(nx_l0_node *node, int32_t signals)
     (void)nx_sys(__NR_ppoll, poll, POLL_COUNT, until == NX_L0_FOREVER ? NULL : pause, NULL, 8);
     now = nx_l0_clock(CLOCK_MONO);
     node->table->head.wakeups++;
-    if ((poll[POLL_READY].revents & POLLIN) != 0) {
+    bool ready = (poll[POLL_READY].revents & POLLIN) != 0;
+    bool signalled = (poll[POLL_SIGNALS].revents & POLLIN) != 0;
+    /* First the signals: a terminal's came with that which ended the fiber, and ends its restarts.
+     */
+    while ((ready || signalled) &&
+           nx_sys(__NR_read, signals, &info, sizeof info) == (long)sizeof info) {
+        take_signal(node, &info, now);
+        signalled = true;
+    }
+    if (ready) {
         hear(node);
     }
-    if ((poll[POLL_SIGNALS].revents & POLLIN) != 0) {
-        while (nx_sys(__NR_read, signals, &info, sizeof info) == (long)sizeof info) {
-            take_signal(node, &info, now);
-        }
+    if (signalled) {
         reap(node);
     }
     for (uint32_t i = 0; i < NX_L0_CLIENTS; i++) {
