@@ -1,9 +1,9 @@
 """Confined starts and restarts beside bubblewrap, sandlock, Erlang/OTP and supervisord.
 
 A start is timed from the call in Python to the first byte that a static program writes, a restart
-from the SIGKILL of the program to the first byte of the next one, also beside two busy loops. Before
-each start this process computes for 10 ms: it is at work, and the node has made the next life ready
-on the other processor. Three starts are ours: another
+from the SIGKILL of the program to the first byte of the next one, also beside two busy loops.
+Before each start this process computes for 10 ms: it is at work, and the node has made the next
+life ready on the other processor. Three starts are ours: another
 life of a fiber that a running supervisor holds ready, which is how one runs a program again and
 again; a fiber that the supervisor does not know yet; and a supervisor for this fiber alone, as
 `nexus run` has it. The byte comes through a FIFO, so that every peer delivers it in the same way.
@@ -282,7 +282,9 @@ def prompt() -> Iterator[None]:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except PermissionError:
-        print("  without the right to real-time priority: our own wait counts, too", file=sys.stderr)
+        print(
+            "  no right to real-time priority: our own wait counts, too", file=sys.stderr
+        )
     try:
         yield
     finally:
