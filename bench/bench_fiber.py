@@ -282,9 +282,7 @@ def prompt() -> Iterator[None]:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except PermissionError:
-        print(
-            "  no right to real-time priority: our own wait counts, too", file=sys.stderr
-        )
+        print("  no right to real-time priority: our own wait counts, too", file=sys.stderr)
     try:
         yield
     finally:
