@@ -233,6 +233,34 @@ def test_who_reads_too_late_is_told_how_many_events_are_lost(node) -> None:
     assert events.events[-1].id == events.newest
 
 
+def test_phoenix_begins_anew_what_lived_and_nothing_else(node) -> None:
+    table = node.control.hello()
+    stays, over = node.start("stays"), node.start("fails")
+    node.control.wait(over, WAIT_S)
+    held = node.start("stays", hold=True)
+    before, newest = entry(table, stays), table.events(0).newest
+    waiting = node.link.post(Request(Operation.WAIT, 0, stays.slot, stays.generation))
+    node.control.shutdown(phoenix=True)
+    while EventKind.FIBER_SPAWN not in kinds(table, newest):
+        assert table.wait(table.events(0).newest, WAIT_S)
+    after = entry(table, stays)
+    assert (after.lives, after.generation) == (2, before.generation)
+    assert after.pid != before.pid
+    assert (entry(table, over).state, entry(table, over).lives) == (FiberState.OVER, 1)
+    assert entry(table, held).state == FiberState.HELD
+    events = [event for event in table.events(0).events if event.id > newest]
+    assert [event.kind for event in events] == [
+        EventKind.PHOENIX,
+        EventKind.FIBER_TERMINATE,
+        EventKind.FIBER_SPAWN,
+    ]
+    assert [event.id for event in events] == [newest + 1, newest + 2, newest + 3]
+    assert (table.head().phoenix, table.head().state) == (1, NodeState.UP)
+    node.control.begin(held)
+    node.control.stop(stays)
+    assert node.link.collect(waiting, WAIT_S).words[1] == 2, "who waited before is told"
+
+
 def test_shutdown_ends_all_fibers_and_then_the_node(node) -> None:
     table = node.control.hello()
     place = node.start("stays", restart=2, intensity=5, period_ms=10_000)

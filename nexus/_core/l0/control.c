@@ -48,8 +48,7 @@ static nx_l0_fiber *free_slot(nx_l0_node *node, uint32_t wanted, bool observer)
     return NULL;
 }
 
-/* What L1 has beside a fiber: its connection and its page. */
-static long provide_observer(nx_l0_node *node)
+long nx_l0_provide_observer(nx_l0_node *node)
 {
     int32_t pair[2];
 
@@ -91,7 +90,7 @@ static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
         return -ENOSPC_;
     }
     if (observer) {
-        long made = provide_observer(node);
+        long made = nx_l0_provide_observer(node);
         if (made < 0) {
             return made;
         }
@@ -109,11 +108,6 @@ static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
     fiber->order = ++node->starts;
     packet->slot = fiber->slot;
     packet->generation = fiber->generation;
-    uint8_t level = (uint8_t)nx_l0_policy(fiber)->survivability;
-    if (observer && level != 0) {
-        nx_feature_init(&node->feature, level);
-        nx_l0_set_features(node, 0);
-    }
     if (hold) {
         (void)nx_l0_prepare_fiber(fiber);
         nx_l0_publish(fiber);
@@ -139,6 +133,7 @@ static int64_t begin(nx_l0_fiber *fiber, nx_l0_request *from, uint64_t now_ns)
         fiber->shared->standard[i] = fiber->descriptors[i + 1] = from->descriptors[i];
     }
     from->count = 0;
+    fiber->check = nx_l0_belongings(fiber);
     nx_l0_wait_here(&fiber->starter, from);
     nx_l0_life_want(fiber, now_ns);
     return 0;
@@ -329,6 +324,8 @@ static int64_t serve(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
         nx_l0_wait_here(&node->stopper, from);
         nx_l0_shut_down(node, now_ns);
         return 0;
+    case NX_OP_GUARD:
+        return nx_l0_guard(node, from);
     case NX_OP_BEGIN:
     case NX_OP_STOP:
     case NX_OP_SIGNAL:
