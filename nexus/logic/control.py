@@ -217,6 +217,12 @@ class Control:
         """Take a capability and all that was derived from it; how many."""
         return self._ask(Operation.REVOKE, place, index=index).words[0]
 
+    def guard(self, words: Sequence[int], device: int | None) -> int:
+        """Say how far Phoenix may go; the timeout that the watchdog took, 0 without one."""
+        given = () if device is None else (device,)
+        request = Request(Operation.GUARD, words=tuple(words), descriptors=given)
+        return self.finish(self.post(request)).words[0]
+
     def look(self) -> None:
         """Say that there are new verdicts."""
         self._ask(Operation.LOOK)

@@ -26,6 +26,7 @@ import ckdl
 
 from nexus.errors import ManifestError, NodeError
 from nexus.logic.bkdl import HANDLE_CHECKPOINT, HANDLE_LIFE, Policy
+from nexus.logic.guard import GUARD_NODES, Guard, read_guard
 from nexus.logic.manifest import Draft, NodeReader, parse_document, read_fiber
 from nexus.seams.supervisor import FIBERS_MAX, SURVIVABILITY
 
@@ -124,11 +125,13 @@ class NodeDescription:
         survivability: sovereign, hardened or radiation.
         fibers: in the order of their start.
         channels: between them.
+        guard: how far Phoenix may go, and a watchdog; None: nothing was asked for.
     """
 
     survivability: str
     fibers: tuple[NodeFiber, ...]
     channels: tuple[Channel, ...]
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +278,7 @@ def parse_node(text: str, directory: str) -> NodeDescription:
 
     Args:
         text: the text.
-        directory: where relative paths of `open` start.
+        directory: where relative paths of `open` and `watchdog` start.
 
     Raises:
         NodeError: it says what a node cannot be.
@@ -285,6 +288,7 @@ def parse_node(text: str, directory: str) -> NodeDescription:
     fibers: list[NodeFiber] = []
     groups: list[str] = []
     ways: list[ckdl.Node] = []
+    guards: list[ckdl.Node] = []
     for node in parse_document(text, "node"):
         if node.name == "survivability":
             level.append(_survivability(node))
@@ -296,10 +300,12 @@ def parse_node(text: str, directory: str) -> NodeDescription:
             fibers += members
         elif node.name == "channel":
             ways.append(node)
+        elif node.name in GUARD_NODES:
+            guards.append(node)
         else:
             raise _wrong(
                 f"the node {node.name!r} is not known",
-                hint="one of survivability, fiber, group, channel",
+                hint="one of survivability, fiber, group, channel, phoenix, watchdog",
             )
     if len(level) > 1:
         raise _wrong("survivability is said twice")
@@ -312,7 +318,8 @@ def parse_node(text: str, directory: str) -> NodeDescription:
     _once(names, "fibers")
     _once(groups, "groups")
     _once([channel.name for channel in channels], "channels")
-    return NodeDescription(level[0] if level else "sovereign", tuple(fibers), channels)
+    guard = read_guard(guards, directory)
+    return NodeDescription(level[0] if level else "sovereign", tuple(fibers), channels, guard)
 
 
 def fiber_handles(

@@ -57,10 +57,10 @@ int64_t nx_l0_guard(nx_l0_node *node, nx_l0_request *from)
         }
         node->watchdog_device = from->descriptors[0];
         from->count = 0;
-        packet->words[1] = (uint64_t)timeout;
     }
     nx_breaker_init(&node->phoenixes, (uint32_t)words[0], words[1] * NX_L0_MS, 0);
     node->then = (uint32_t)words[2];
+    words[1] = (uint64_t)timeout;
     node->well_ns = nx_l0_clock(1);
     nx_l0_set_features(node, 0); /* the tick is needed now */
     return 0;
