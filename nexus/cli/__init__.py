@@ -90,7 +90,7 @@ def _add_run(commands: Commands) -> None:
     run.add_argument(
         "--survivability",
         choices=["sovereign", "hardened", "radiation"],
-        help="its level of fault handling; recorded, and of no effect yet",
+        help="the least of fault handling that is on; what takes L1 is on in a node alone",
     )
     run.add_argument("--seal", action="store_true", help="run a sealed copy, checked at each start")
     run.add_argument(

@@ -8,11 +8,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from nexus.cli.events import NOTABLE, event_line, event_record
 from nexus.cli.output import Output
 from nexus.errors import StartError
+from nexus.logic.confine import LAYERS
 from nexus.membrane.boot import RunningNode, boot, read_description
 from nexus.membrane.directory import NodeDirectory, find_node
 
@@ -100,12 +102,17 @@ def _up(
                 "up_ms": round(own_ms, 3),
                 "imports_ms": round(load_ms, 3),
                 "fibers": sorted(node.fibers),
+                "waived": [
+                    {"layer": name, "fibers": fibers} for name, fibers in node.waived.items()
+                ],
             },
         )
     else:
         output.line(f"node up in {own_ms:.0f} ms (imports {load_ms:.0f} ms): {directory.path}")
         own = find_node(None, os.environ).path == directory.path
         where = "" if own else f", each with --node {directory.path}"
+        for name, fibers in node.waived.items():
+            output.line(f"without the {name}, as asked, for {', '.join(fibers)}: {LAYERS[name]}")
         output.line(f"look at it with: nexus status, nexus stl watch, nexus fiber show NAME{where}")
     output.flush()
 
@@ -119,6 +126,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     lock = directory.take()
     source = Path(arguments.description) if arguments.description else directory.node_file
     description = read_description(source, directory)
+    waived = {word.replace("-", " ") for word in arguments.waive}
+    description = replace(description, waived=description.waived | waived)
     with _signals():
         try:
             node = boot(directory, description, lock)

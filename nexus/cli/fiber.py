@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from nexus.cli.fiber_text import FIBER_HEADS, fiber_record, fiber_row, state_word
+from nexus.cli.fiber_text import FIBER_HEADS, fiber_record, fiber_row, policy_rows, state_word
 from nexus.cli.node_client import NodeClient, connect
 from nexus.cli.output import Output
 from nexus.errors import UnknownFiberError
@@ -40,14 +40,15 @@ def _tail(node: NodeClient, fiber: FiberEntry, lines: int) -> list[str]:
 def _show(node: NodeClient, fiber: FiberEntry, lines: int, output: Output) -> None:
     record = fiber_record(fiber)
     tail = _tail(node, fiber, lines)
+    policy = node.directory.read_policy(fiber.name)
     if output.json:
-        output.document("fiber", {**record, "log": tail})
+        output.document("fiber", {**record, "policy": policy, "log": tail})
         return
     rows = [
         (name.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
         for name, value in record.items()
     ]
-    output.table(rows)
+    output.table([*rows, *policy_rows(policy)])
     if tail:
         output.line()
         output.line(f"last of {node.directory.log(fiber.name)}:")
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             _act(node, fiber, arguments)
         (after,) = [one for one in node.table.fibers() if one.slot == fiber.slot]
         if output.json:
-            output.document("fiber", {**fiber_record(after), "log": []})
+            output.document("fiber", {**fiber_record(after), "policy": None, "log": []})
         else:
             output.line(f"{after.name} is {state_word(after)}, life {after.lives}")
     return 0

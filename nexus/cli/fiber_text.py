@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from nexus.cli.events import status_text
 from nexus.seams.supervisor import FiberEntry, FiberFlag
 
-__all__ = ["FIBER_HEADS", "fiber_record", "fiber_row", "state_word", "tier_word"]
+__all__ = ["FIBER_HEADS", "fiber_record", "fiber_row", "policy_rows", "state_word", "tier_word"]
 
 FIBER_HEADS = ("fiber", "state", "lives", "restarts", "tier", "strikes", "last", "saved", "pid")
 _TIERS = ("void", "gravity", "matter", "photon")
@@ -59,3 +61,19 @@ def fiber_record(fiber: FiberEntry) -> dict[str, object]:
         "image": f"{fiber.image:016x}",
     }
     return {**asdict(fiber), **words}
+
+
+def policy_rows(policy: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """The effective policy of a fiber's start, in a few rows; none where no record was kept."""
+    if policy is None:
+        return []
+    states: dict[str, list[str]] = {}
+    for layer in policy["layers"]:
+        states.setdefault(layer["state"], []).append(layer["name"])
+    shown = [f"{rule['path']} {rule['rights'] or 'hidden'}" for rule in policy["unveil"]]
+    return [
+        ("program", policy["program"]),
+        ("pledged", " ".join(policy["promises"])),
+        ("shown", ", ".join(shown) or "nothing of its own"),
+        *((state, ", ".join(names)) for state, names in states.items()),
+    ]

@@ -36,6 +36,13 @@ def _add_boot(commands: Commands) -> None:
     boot.add_argument(
         "--for", dest="seconds", metavar="SECONDS", type=float, help="shut down after so long"
     )
+    boot.add_argument(
+        "--waive",
+        metavar="LAYER",
+        action="append",
+        default=[],
+        help="accept for all fibers and the observer that this layer is missing, see nexus doctor",
+    )
     boot.add_argument("--quiet", action="store_true", help="tell that it is up, not what happens")
     add_node(boot)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from nexus.cli.output import Output
 from nexus.errors import ManifestError
 from nexus.logic.bkdl import encode_plan
-from nexus.logic.confine import Confined, FiberSpec, HostLayers, confine
+from nexus.logic.confine import Confined, FiberSpec, HostLayers, confine, policy_record
 from nexus.logic.manifest import (
     Draft,
     Program,
@@ -65,24 +65,9 @@ def _read_manifest(path: Path, name: str | None) -> Draft:
     return chosen[0]
 
 
-def _policy_record(spec: FiberSpec, confined: Confined) -> dict[str, object]:
-    return {
-        "name": spec.name,
-        "program": spec.program,
-        "promises": sorted(spec.promises),
-        "unveil": [{"path": rule.path, "rights": rule.rights} for rule in spec.unveil],
-        "layers": [
-            {"name": layer.name, "state": layer.state, "why": layer.why}
-            for layer in confined.layers
-        ],
-        "missing": list(confined.missing),
-        "filter_instructions": len(confined.manifest.filter) // 8,
-    }
-
-
 def _explain(output: Output, spec: FiberSpec, confined: Confined) -> None:
     if output.json:
-        output.document("policy", _policy_record(spec, confined))
+        output.document("policy", policy_record(spec, confined))
         return
     output.line(f"program   {spec.program}")
     output.line(f"promises  {' '.join(sorted(spec.promises))}")
@@ -139,7 +124,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if output.json:
         from nexus.cli.run_told import run_told
 
-        policy = _policy_record(spec, confined)
+        policy = policy_record(spec, confined)
         return run_told(spec.name, confined.manifest, (image, digest), policy, output)
     if draft.seal:
         os.set_inheritable(image, True)

@@ -35,6 +35,7 @@ __all__ = [
     "HostLayers",
     "Layer",
     "confine",
+    "policy_record",
     "shown_anyway",
 ]
 
@@ -191,7 +192,8 @@ def _layers(spec: FiberSpec, host: HostLayers) -> tuple[Layer, ...]:
     unknown = spec.waived - gaps.keys()
     if unknown:
         raise ManifestError(
-            f"{min(unknown)!r} is no layer", hint=f"one of {', '.join(map(repr, gaps))}"
+            f"{min(unknown)!r} is no layer",
+            hint=f"one of {', '.join(name.replace(' ', '-') for name in gaps)}",
         )
     found = []
     for name, gap in gaps.items():
@@ -333,3 +335,19 @@ def confine(spec: FiberSpec, host: HostLayers, files: FileTree) -> Confined:
         limits=_limits(spec),
     )
     return Confined(manifest, layers, missing)
+
+
+def policy_record(spec: FiberSpec, confined: Confined) -> dict[str, object]:
+    """The effective policy for programs, as docs/reference/json/policy.schema.json has it."""
+    return {
+        "name": spec.name,
+        "program": spec.program,
+        "promises": sorted(spec.promises),
+        "unveil": [{"path": rule.path, "rights": rule.rights} for rule in spec.unveil],
+        "layers": [
+            {"name": layer.name, "state": layer.state, "why": layer.why}
+            for layer in confined.layers
+        ],
+        "missing": list(confined.missing),
+        "filter_instructions": len(confined.manifest.filter) // 8,
+    }

@@ -36,7 +36,7 @@ _HOLD, _IS_L1, _DURABLE, _AT_ONCE, _PHOENIX = 1, 2, 4, 1, 1
 STAGES = (
     "none", "image", "clone", "lifeline", "identity", "mount source", "mount root",
     "mount target", "network", "fiber clone", "session", "directory", "privileges", "landlock",
-    "limits", "filter", "execute", "running",
+    "handles", "limits", "filter", "execute", "running",
 )  # fmt: skip
 
 _REASONS = {
@@ -45,7 +45,7 @@ _REASONS = {
     errno.EBUSY: "the fiber is alive, or somebody waits for it already",
     errno.ENOSPC: "there is no free place",
     errno.EPERM: "that is more than its parent has, or for L1 alone",
-    errno.ECANCELED: "the node is shutting down",
+    errno.ECANCELED: "the life ended before it began, or the node is shutting down",
 }
 
 

@@ -41,7 +41,7 @@ __all__ = [
     "parse_node",
 ]
 
-FIBER_NODES = frozenset({"module", "standby", "checkpoint", "open"})
+FIBER_NODES = frozenset({"module", "standby", "held", "checkpoint", "open"})
 CHANNELS_MAX = 64
 SLOTS_DEFAULT, SLOTS_MAX = 256, 1 << 20
 SIZE_DEFAULT, SIZE_MAX = 256, 1 << 16
@@ -94,6 +94,7 @@ class NodeFiber:
         draft: what a manifest can say.
         module: a Python module to run with its words, in place of a program.
         standby: whether its next life waits ready.
+        held: whether its first life waits for `nexus fiber start`.
         checkpoint: whether it has a checkpoint slot.
         durable: whether its checkpoints are kept over a boot of the node.
         openings: what is opened for it.
@@ -104,6 +105,7 @@ class NodeFiber:
     draft: Draft
     module: tuple[str, ...] = ()
     standby: bool = False
+    held: bool = False
     checkpoint: bool = False
     durable: bool = False
     openings: tuple[Opening, ...] = ()
@@ -126,12 +128,14 @@ class NodeDescription:
         fibers: in the order of their start.
         channels: between them.
         guard: how far Phoenix may go, and a watchdog; None: nothing was asked for.
+        waived: layers that may be missing, for every fiber and for L1.
     """
 
     survivability: str
     fibers: tuple[NodeFiber, ...]
     channels: tuple[Channel, ...]
     guard: Guard | None = None
+    waived: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,9 @@ def _read_fiber(node: ckdl.Node, directory: str) -> NodeFiber:
     for reader in found["standby"]:
         reader.shape()
         fiber = replace(fiber, standby=reader.flag())
+    for reader in found["held"]:
+        reader.shape()
+        fiber = replace(fiber, held=reader.flag())
     for reader in found["checkpoint"]:
         reader.shape()
         durable = reader.node.args == ["durable"]
@@ -289,6 +296,7 @@ def parse_node(text: str, directory: str) -> NodeDescription:
     groups: list[str] = []
     ways: list[ckdl.Node] = []
     guards: list[ckdl.Node] = []
+    waived: set[str] = set()
     for node in parse_document(text, "node"):
         if node.name == "survivability":
             level.append(_survivability(node))
@@ -302,10 +310,14 @@ def parse_node(text: str, directory: str) -> NodeDescription:
             ways.append(node)
         elif node.name in GUARD_NODES:
             guards.append(node)
+        elif node.name == "waive":
+            reader = NodeReader(node, "of the node")
+            reader.shape()
+            waived |= {word.replace("-", " ") for word in reader.strings(1)}
         else:
             raise _wrong(
                 f"the node {node.name!r} is not known",
-                hint="one of survivability, fiber, group, channel, phoenix, watchdog",
+                hint="one of survivability, fiber, group, channel, waive, phoenix, watchdog",
             )
     if len(level) > 1:
         raise _wrong("survivability is said twice")
@@ -318,8 +330,13 @@ def parse_node(text: str, directory: str) -> NodeDescription:
     _once(names, "fibers")
     _once(groups, "groups")
     _once([channel.name for channel in channels], "channels")
-    guard = read_guard(guards, directory)
-    return NodeDescription(level[0] if level else "sovereign", tuple(fibers), channels, guard)
+    return NodeDescription(
+        level[0] if level else "sovereign",
+        tuple(fibers),
+        channels,
+        read_guard(guards, directory),
+        frozenset(waived),
+    )
 
 
 def fiber_handles(

@@ -13,7 +13,7 @@ from nexus.logic.bkdl import (
     HANDLE_SYSTABLE,
     encode_plan,
 )
-from nexus.logic.confine import FiberSpec, HostLayers, confine
+from nexus.logic.confine import FiberSpec, HostLayers, confine, policy_record
 from nexus.logic.manifest import Draft, Program, complete
 from nexus.logic.node import (
     NodeDescription,
@@ -63,6 +63,9 @@ class Assembly:
     Args:
         directory: where the node is.
         node: what it consists of.
+
+    Attributes:
+        waived: the layers that were waived, and what goes without each; L1 is among them.
     """
 
     def __init__(self, directory: NodeDirectory, node: NodeDescription) -> None:
@@ -72,6 +75,7 @@ class Assembly:
         self._files = HostFiles()
         self._python = python_runtime()
         self._open: list[int] = []
+        self.waived: dict[str, list[str]] = {}
         self._null = self._keep(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._rings = {one.name: Ring.create(one.capacity) for one in node.channels}
 
@@ -152,18 +156,17 @@ class Assembly:
         try:
             return self._start(NodeFiber(draft, module), table, {}, [key])
         except UnenforceableError as error:
-            raise UnenforceableError(
-                f"a node takes all layers, for its observer: {error}",
-                hint="see nexus doctor; nexus run goes without a layer by --waive",
-            ) from error
+            raise UnenforceableError(f"the observer L1: {error}", hint=error.hint) from error
 
     def _program(self, fiber: NodeFiber) -> tuple[Draft, Program]:
-        draft = fiber.draft
+        draft = replace(fiber.draft, waived=fiber.draft.waived | self._node.waived)
         if not fiber.module:
             return draft, find_image(draft.program, draft.directory or str(self._directory.path))
         python = self._python
         words = (python.path, "-P", "-m", *fiber.module)
-        shown = tuple(Unveil(folder, "rx") for folder in python.folders)
+        shown = [Unveil(folder, "rx") for folder in python.folders]
+        if python.checkout and "mount namespace" in draft.waived:
+            shown.append(Unveil(python.checkout, "r"))
         draft = replace(draft, unveil=(*draft.unveil, *shown))
         return draft, Program(python.path, words, None, is_dynamic(python.path))
 
@@ -175,7 +178,9 @@ class Assembly:
             joined = name == "PYTHONPATH" and name in environment
             environment[name] = f"{environment[name]}:{value}" if joined else value
         draft = replace(
-            draft, environment={**environment, **variables}, session=True, bare=draft.bare
+            draft,
+            environment={**environment, **variables},
+            session=True,
         )
         return complete(draft, program, environment={}, directory="/")
 
@@ -188,6 +193,10 @@ class Assembly:
     ) -> list[int]:
         spec = self._spec(fiber, variables)
         confined = confine(spec, self._host, self._files)
+        self._directory.write_policy(fiber.name, policy_record(spec, confined))
+        for layer in confined.layers:
+            if layer.state == "waived":
+                self.waived.setdefault(layer.name, []).append(fiber.name)
         for path in confined.missing:
             raise ManifestError(
                 f"fiber {fiber.name}: unveil of {path}: nothing is there", hint="make it first"

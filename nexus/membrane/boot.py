@@ -11,7 +11,7 @@ import errno
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nexus.errors import NexusError, NodeError, RefusedError, StartError
@@ -51,6 +51,7 @@ class RunningNode:
         table: its table.
         pid: of the supervisor, a child of this process.
         fibers: by name.
+        waived: layers that were waived, and the fibers that go without.
         guarded: whether a watchdog would answer a supervisor that is killed with a reset.
     """
 
@@ -58,6 +59,7 @@ class RunningNode:
     table: SystemTable
     pid: int
     fibers: dict[str, FiberPlace]
+    waived: dict[str, list[str]] = field(default_factory=dict)
     guarded: bool = False
     _status: int | None = None
 
@@ -148,17 +150,19 @@ def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningN
         NexusError: the supervisor, L1 or a fiber cannot start; nothing is left running.
     """
     with Assembly(directory, node) as assembly:
-        # First, because what the host lacks for it no description can waive.
+        # First, because what the host lacks for it no fiber's own waiver helps.
         observer = assembly.observer(("--ledger", str(directory.ledger)))
         plans = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
         pid, link = _spawn(directory, lock)
-        running = RunningNode(Control(link), None, pid, {})  # type: ignore[arg-type]
+        running = RunningNode(Control(link), None, pid, {}, assembly.waived)  # type: ignore[arg-type]
         try:
             running.table = running.control.hello()
             # All are asked for at once, so that one's start does not wait for another's.
             posted = {"L1": running.control.post_start(observer, observer=True)}
             for fiber, descriptors in plans:
-                posted[fiber.name] = running.control.post_start(descriptors, durable=fiber.durable)
+                posted[fiber.name] = running.control.post_start(
+                    descriptors, hold=fiber.held, durable=fiber.durable
+                )
             for name, one in posted.items():
                 try:
                     answer = running.control.finish(one, ANSWER_S)

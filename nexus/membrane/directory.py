@@ -6,6 +6,7 @@
     ledger/     the chain of events, see docs/spec/ledger.md
     checkpoints/  what durable fibers saved, a file each
     log/        what fibers write to stdout and stderr
+    policy/     what each fiber was confined to at its start, a record each
     run/        control, the socket of the supervisor; lock, held while the node is up
 
 Guarantees. A directory of another user is refused before anything in it is touched. The secret key
@@ -15,6 +16,7 @@ is created with mode 0600 and never shown. Two boots of one node: the second is 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import stat
 from collections.abc import Mapping
@@ -94,6 +96,19 @@ class NodeDirectory:
         """What a fiber wrote."""
         return self.path / "log" / f"{fiber}.log"
 
+    def write_policy(self, fiber: str, record: Mapping[str, object]) -> None:
+        """Keep what a fiber is confined to, for whoever asks while the node is up."""
+        (self.path / "policy").mkdir(mode=0o700, exist_ok=True)  # absent in one of an older version
+        _write_new(self.path / "policy" / fiber, json.dumps(record).encode(), durable=False)
+
+    def read_policy(self, fiber: str) -> dict[str, object] | None:
+        """What `write_policy` kept; None where there is nothing to be read."""
+        try:
+            record = json.loads((self.path / "policy" / fiber).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
     def prepare(self) -> list[str]:
         """Make what is missing; what was made.
 
@@ -108,7 +123,7 @@ class NodeDirectory:
                 self.path.mkdir(mode=0o700, parents=True)
                 made.append("the directory")
             self.path.chmod(0o700)
-            for name in ("checkpoints", "identity", "ledger", "log", "run"):
+            for name in ("checkpoints", "identity", "ledger", "log", "policy", "run"):
                 (self.path / name).mkdir(mode=0o700, exist_ok=True)
             if not self.node_file.exists():
                 _write_new(self.node_file, default_node().encode())
@@ -176,12 +191,13 @@ class NodeDirectory:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    """A whole file of mode 0600, or none."""
+def _write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """A whole file of mode 0600, or none; a durable one is there after a loss of power, too."""
     part = path.with_name(f".{path.name}.new")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     part.replace(path)

@@ -27,11 +27,14 @@ class PythonRuntime:
         path: the interpreter.
         folders: what it must see, for reading and executing.
         environment: variables that it must have.
+        checkout: the folder that it must list when Nexus is not installed; "" when it is. Where
+            mounts hide, that folder has nothing in it but the package.
     """
 
     path: str
     folders: tuple[str, ...]
     environment: dict[str, str]
+    checkout: str
 
 
 def python_runtime() -> PythonRuntime:
@@ -44,11 +47,12 @@ def python_runtime() -> PythonRuntime:
     if user in sys.path:
         wanted.append(user)
     environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+    checkout = ""
     if not any(package.is_relative_to(folder) for folder in wanted):
         wanted.append(str(package))
-        environment["PYTHONPATH"] = str(package.parent)
+        checkout = environment["PYTHONPATH"] = str(package.parent)
     folders = tuple(dict.fromkeys(folder for folder in wanted if folder not in ("/", "/usr")))
-    return PythonRuntime(sys.executable, folders, environment)
+    return PythonRuntime(sys.executable, folders, environment, checkout)
 
 
 def find_program(word: str, directory: str) -> str:

@@ -278,6 +278,10 @@ class SimSupervisor:
             FiberFlag.L1 if slot == L1_SLOT else FiberFlag(0), company, strategy, name,
         )  # fmt: skip
         self._spaces[slot] = {}
+        (level,) = struct.unpack_from("<I", policy, 64)
+        if slot == L1_SLOT and level:  # L1's is the floor, any other adds to it
+            self._masks[0], level = level, 0
+        self._feature(level & ~(self._masks[0] | self._masks[1]))
         if not request.flags & _HOLD:
             self._begin(slot)
         return Answer(slot, generation, 0, (0,) * 5)

@@ -187,6 +187,18 @@ def test_features_are_added_and_never_taken_away(node) -> None:
     assert kinds(table).count(EventKind.FEATURE_CHANGE) == 1
 
 
+def test_the_highest_level_of_a_fiber_adds_to_the_features(node) -> None:
+    table = node.control.hello()
+    boot, _ = table.features()
+    node.start("stays", survivability=boot)
+    assert table.features() == (boot, 0), "nothing is added by what is on"
+    node.start("stays", survivability=0xFF)
+    assert table.features() == (boot, 0xFF & ~boot)
+    node.start("stays", survivability=boot)
+    assert table.features() == (boot, 0xFF & ~boot), "a lower one takes nothing away"
+    assert kinds(table).count(EventKind.FEATURE_CHANGE) == 1
+
+
 def test_a_capability_is_given_derived_and_taken_with_what_came_of_it(node) -> None:
     table = node.control.hello()
     place = node.start("stays")

@@ -53,7 +53,6 @@ from nexus.seams.supervisor import FiberState, Operation, Request
 STOP_EVERY = 20
 OBSERVER_HANDLE = 5
 QUIET_S = 3.0
-STARTS_HIT = 50  # of so many kills, one hits a start while a descriptor is open
 
 
 class Tally:
@@ -194,12 +193,8 @@ def kill_below(arguments: argparse.Namespace, folder: Path, tally: Tally) -> Non
             tally.check(rig.entry(name).state == FiberState.ALIVE, f"{name} is not alive")
         after = settled(rig)
         tally.facts["before"], tally.facts["after"] = before, after
-        # Until a life executes, it shares the table of the supervisor: what is open while it is
-        # killed stays open there.
-        spare = {"descriptors": killed // STARTS_HIT}
         for what in ("descriptors", "maps", "processes"):
-            most = before[what] + spare.get(what, 0)
-            tally.check(after[what] <= most, f"{what}: {before[what]} to {after[what]}")
+            tally.check(after[what] <= before[what], f"{what}: {before[what]} to {after[what]}")
         tally.check(rig.shutdown() == 0, "the supervisor failed at its end")
         tally.check(wait_until(lambda: not rig.left()), f"left running: {rig.left()}")
 

@@ -55,3 +55,4 @@ def test_a_supervisor_among_hostile_clients_and_in_churn(what: str, count: int) 
 def test_what_stays_in_the_supervisor_is_noticed(what: str, count: int) -> None:
     found = campaign("node_hostile.py", "--what", what, "--count", count, "--canary")
     assert any("descriptors" in one for one in found["wrong"])
+    assert any("start" in one for one in found["wrong"]) == (what == "churn")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nexus.errors import NexusError
-from nexus.logic.bkdl import encode_plan
+from nexus.logic.bkdl import Manifest, Policy, encode_plan
 from nexus.logic.confine import HostLayers, confine
 from nexus.logic.manifest import Draft, Program, complete, parse_manifest
 from nexus.physics.files import HostFiles
@@ -172,6 +172,22 @@ def test_too_few_descriptors_end_the_start_and_enough_do_not(tmp_path: Path) -> 
     print(outcomes)
     assert outcomes[4] == FAILED  # the canary: it does need some
     assert outcomes[256] == 0
+
+
+def test_what_it_costs_that_the_fiber_cannot_be_found_is_said() -> None:
+    policy = Policy(pledge=2 << 62)
+    words = ("sh", "-c", "exit 3")
+    manifest = Manifest(name="a", program="/bin/sh", arguments=words, policy=policy)
+    plan = seal_plan(encode_plan(manifest, image=-1, digest=None))
+    hide = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    for script, said in (('exec "$@"', False), ('mount -t tmpfs no /proc && exec "$@"', True)):
+        done = subprocess.run(
+            [*hide, script, "sh", supervisor_path(), "run", str(plan)],
+            pass_fds=[plan], capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 3, done.stderr
+        assert ("CONFIG_PROC_CHILDREN" in done.stderr) == said
+    os.close(plan)
 
 
 def test_a_full_disk_loses_nothing_that_was_learnt(tmp_path: Path) -> None:

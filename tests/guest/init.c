@@ -127,8 +127,10 @@ static void enter_host_files(void)
     mount_at("devtmpfs", "/new/dev", "devtmpfs", "");
     mount_at("devpts", "/new/dev/pts", "devpts", "");
     mount_at("tmpfs", "/new/dev/shm", "tmpfs", "");
-    if (chroot("/new") != 0 || chdir("/") != 0) {
-        power_off("chroot", errno);
+    /* Moved over the root, not only entered: a process in a mere chroot gets no user namespace. */
+    if (chdir("/new") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 ||
+        chdir("/") != 0) {
+        power_off("root", errno);
     }
 }
 

@@ -181,6 +181,14 @@ class Node:
         scheduling = (os.sched_getscheduler(self.pid), os.sched_getparam(self.pid).sched_priority)
         return {name: status[name].strip() for name in KEPT} | {"scheduling": scheduling}
 
+    def holds(self, name: str) -> bool:
+        """Whether it has a file of this name open."""
+        links = []
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(OSError):
+                links.append(link.readlink().name)
+        return name in links
+
     def open(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
@@ -209,6 +217,7 @@ def node() -> Iterator[Node]:
 def test_damage_to_the_supervisor_is_gone_and_everything_lives_again(node: Node) -> None:
     (place,) = node.places(WORD)
     before, open_before, lives = node.facts(), node.open(), node.alive()
+    assert node.holds("lock")
     once = node.over()
     node.write(place, DAMAGE)
     assert node.read(place, len(WORD)) != WORD, "the rig damages nothing"
@@ -220,6 +229,7 @@ def test_damage_to_the_supervisor_is_gone_and_everything_lives_again(node: Node)
     assert Path(f"/proc/{node.pid}/comm").read_text() == "nexus-l0\n"
     assert node.facts() == before, "its process is the same"
     assert node.open() <= open_before
+    assert node.holds("lock"), "another boot could take the node's directory"
     assert node.child.poll() is None
     after = node.alive()
     assert {name: count for name, (count, _) in after.items()} == {

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from nexus._core import probe
 from nexus.logic.bkdl import encode_plan
 from nexus.logic.confine import HostLayers, confine
 from nexus.logic.manifest import Draft, Program, complete
 from nexus.physics.files import HostFiles
 from nexus.physics.supervisor import host_facts, seal_image, seal_plan, supervisor_path
+from tests.host.runs import RUN, SH, alive, at_terminal, needs_layers, result_of, state, wait_until
 
-RUN = [sys.executable, "-m", "nexus.cli", "run"]
-# Programs of the system: shown by default, whatever the interpreter of the tests is.
-SH = "/bin/sh"
-
-pytestmark = pytest.mark.skipif(
-    probe.user_namespace() < 0 or probe.landlock() < 6,
-    reason="a run without waived layers takes user namespaces and Landlock 6: nothing of "
-    "`nexus run` was checked here",
-)
+pytestmark = needs_layers
 
 
 def run(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -58,29 +47,6 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def mark(tmp_path: Path) -> Iterator[Path]:
     """A folder the fiber may write in, whose name tells its processes from all others."""
     return tmp_path
-
-
-def alive(word: str) -> list[int]:
-    """Processes with a word on their command line, this test's own helpers apart."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                line = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if word.encode() in line:
-                found.append(int(entry.name))
-    return found
-
-
-def wait_until(condition, seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 124, 255])
@@ -227,32 +193,10 @@ def test_a_sealed_image_runs_and_is_not_the_file(mark: Path) -> None:
     assert run("--seal", "--", str(copy), cwd=mark).returncode == 0
 
 
-@contextmanager
-def at_terminal(cwd: Path, *words: str) -> Iterator[tuple[int, int]]:
-    """`nexus run` on a terminal of its own: its pid, and the other end of the terminal."""
-    pid, end = pty.fork()
-    if pid == 0:
-        # A job in the background of a script ignores it, and so would the fiber.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.chdir(cwd)
-        os.execv(RUN[0], [*RUN, *words])
-    try:
-        yield pid, end
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.close(end)
-
-
-def result_of(pid: int) -> int:
-    """The exit code, which must come within the time of `wait_until`."""
-    assert wait_until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 def test_ctrl_c_ends_the_program_and_its_restarts(mark: Path) -> None:
     script = "touch up; while :; do sleep 0.05; done"
-    with at_terminal(mark, "--restart", "always", "--", SH, "-c", script) as (pid, end):
+    words = [*RUN, "--restart", "always", "--", SH, "-c", script]
+    with at_terminal(words, mark) as (pid, end):
         assert wait_until((mark / "up").exists)
         os.write(end, b"\x03")
         assert result_of(pid) == 128 + signal.SIGINT
@@ -262,7 +206,7 @@ def test_a_program_may_answer_ctrl_c_and_go_on(mark: Path) -> None:
     manifest = mark / "node.kdl"
     script = "trap 'touch heard' INT; touch up; until test -e end; do sleep 0.05; done; exit 4"
     manifest.write_text(f'fiber "calm" {{\n program "{SH}" "-c" "{script}"\n grace "100ms"\n}}\n')
-    with at_terminal(mark, "--manifest", str(manifest)) as (pid, end):
+    with at_terminal([*RUN, "--manifest", str(manifest)], mark) as (pid, end):
         assert wait_until((mark / "up").exists)
         os.write(end, b"\x03")
         assert wait_until((mark / "heard").exists)
@@ -273,14 +217,10 @@ def test_a_program_may_answer_ctrl_c_and_go_on(mark: Path) -> None:
 
 def test_ctrl_z_stops_the_supervisor_too_and_it_goes_on(mark: Path) -> None:
     script = "touch up; until test -e end; do sleep 0.05; done"
-    with at_terminal(mark, "--", SH, "-c", script) as (pid, end):
-
-        def state() -> str:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
+    with at_terminal([*RUN, "--", SH, "-c", script], mark) as (pid, end):
         assert wait_until((mark / "up").exists)
         os.write(end, b"\x1a")
-        assert wait_until(lambda: state() == "T")
+        assert wait_until(lambda: state(pid) == "T")
         os.killpg(os.getpgid(pid), signal.SIGCONT)
         (mark / "end").touch()
         assert result_of(pid) == 0

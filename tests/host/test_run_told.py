@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,19 +18,23 @@ import jsonschema
 import pytest
 
 import nexus
-from nexus._core import probe
+from tests.host.runs import (
+    RUN,
+    SH,
+    WAIT_S,
+    alive,
+    at_terminal,
+    needs_layers,
+    result_of,
+    state,
+    wait_until,
+)
 
 NOBODY = 65534
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "json"
-RUN = [sys.executable, "-m", "nexus.cli", "run", "--json"]
-SH = "/bin/sh"
-WAIT_S = 30
+TELL = [*RUN, "--json"]
 
-pytestmark = pytest.mark.skipif(
-    probe.user_namespace() < 0 or probe.landlock() < 6,
-    reason="a run without waived layers takes user namespaces and Landlock 6: nothing of "
-    "`nexus run --json` was checked here",
-)
+pytestmark = needs_layers
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Caller:
     def start(self, *words: str, **more: object) -> subprocess.Popen[str]:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         options = {**self.options(), **pipes, "text": True, **more}
-        self.children.append(subprocess.Popen([*RUN, *words], **options))
+        self.children.append(subprocess.Popen([*TELL, *words], **options))
         return self.children[-1]
 
     def run(self, *words: str, input: str = "") -> tuple[int, str, Told]:
@@ -92,24 +95,9 @@ class Caller:
     def exists(self, name: str) -> bool:
         return wait_until((self.folder / name).exists)
 
-
-def wait_until(condition: Callable[[], object]) -> bool:
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def alive(word: str) -> list[int]:
-    """Processes with a word on their command line."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and word.encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
+    def at_terminal(self, *words: str) -> AbstractContextManager[tuple[int, int]]:
+        environment = self.options()["env"]
+        return at_terminal([*TELL, *words], self.folder, user=self.user, environment=environment)
 
 
 @pytest.fixture(params=[0, NOBODY] if os.geteuid() == 0 else [os.geteuid()], ids="uid{}".format)
@@ -252,7 +240,7 @@ def test_a_reader_that_leaves_does_not_end_the_program(caller: Caller) -> None:
 
 
 def test_a_pipeline_ends_with_its_reader(caller: Caller) -> None:
-    line = " ".join([*RUN, "--", "yes", "2>told", "|", "head -n 1"])
+    line = " ".join([*TELL, "--", "yes", "2>told", "|", "head -n 1"])
     pipe = subprocess.run(
         ["bash", "-c", f"{line}; echo ${{PIPESTATUS[0]}}"],
         **{**caller.options(), "capture_output": True, "text": True, "timeout": WAIT_S},
@@ -267,7 +255,7 @@ def test_a_job_in_the_background_ends_as_without_documents(
     caller: Caller, act: str, status: int
 ) -> None:
     script = "'touch up; until test -e end; do sleep 0.05; done'"
-    for run in (RUN, RUN[:-1]):
+    for run in (TELL, RUN):
         line = f"{' '.join(run)} -- {SH} -c {script} 2>told"
         act_then = f"until test -e up; do sleep 0.05; done; {act}; wait $!; echo $?"
         done = subprocess.run(
@@ -277,37 +265,12 @@ def test_a_job_in_the_background_ends_as_without_documents(
         )
         assert done.stdout == f"{status}\n"
         over = told((caller.folder / "told").read_text()).of("over")
-        assert [one["status"] for one in over] == ([status] if run is RUN else [])
-
-
-@contextmanager
-def at_terminal(caller: Caller, *words: str) -> Iterator[tuple[int, int]]:
-    """A run on a terminal of its own, which gets all it prints: its pid, the terminal's end."""
-    pid, end = pty.fork()
-    if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if caller.user != os.geteuid():
-            os.setgroups([])
-            os.setgid(caller.user)
-            os.setuid(caller.user)
-        os.chdir(caller.folder)
-        os.execve(RUN[0], [*RUN, *words], caller.options()["env"])
-    try:
-        yield pid, end
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.close(end)
-
-
-def result_of(pid: int) -> int:
-    assert wait_until(lambda: os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert [one["status"] for one in over] == ([status] if run is TELL else [])
 
 
 def test_ctrl_c_ends_the_program_and_its_restarts(caller: Caller) -> None:
     script = "touch up; while :; do sleep 0.05; done"
-    with at_terminal(caller, "--restart", "always", "--", SH, "-c", script) as (pid, end):
+    with caller.at_terminal("--restart", "always", "--", SH, "-c", script) as (pid, end):
         assert caller.exists("up")
         os.write(end, b"\x03")
         assert result_of(pid) == 128 + signal.SIGINT
@@ -317,7 +280,7 @@ def test_a_program_may_answer_ctrl_c_and_go_on(caller: Caller) -> None:
     manifest = caller.folder / "fiber.kdl"
     script = "trap 'touch heard' INT; touch up; until test -e end; do sleep 0.05; done; exit 4"
     manifest.write_text(f'fiber "calm" {{\n program "{SH}" "-c" "{script}"\n grace "100ms"\n}}\n')
-    with at_terminal(caller, "--manifest", str(manifest)) as (pid, end):
+    with caller.at_terminal("--manifest", str(manifest)) as (pid, end):
         assert caller.exists("up")
         os.write(end, b"\x03")
         assert caller.exists("heard")
@@ -328,14 +291,10 @@ def test_a_program_may_answer_ctrl_c_and_go_on(caller: Caller) -> None:
 
 def test_ctrl_z_stops_all_of_it_and_it_goes_on(caller: Caller) -> None:
     script = "touch up; until test -e end; do sleep 0.05; done"
-    with at_terminal(caller, "--", SH, "-c", script) as (pid, end):
-
-        def state() -> str:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
+    with caller.at_terminal("--", SH, "-c", script) as (pid, end):
         assert caller.exists("up")
         os.write(end, b"\x1a")
-        assert wait_until(lambda: state() == "T")
+        assert wait_until(lambda: state(pid) == "T")
         os.killpg(os.getpgid(pid), signal.SIGCONT)
         (caller.folder / "end").touch()
         assert result_of(pid) == 0

@@ -1,6 +1,6 @@
 """A compiled filter decides every call as a naive reading of its rules does."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus.physics import Action, ArgumentTest, SeccompFilter, SeccompRule
@@ -53,12 +53,25 @@ def naive(rules, default, number, arguments):
     return default
 
 
+def after_constant(test):
+    """A rule whose test looks at nothing, before one for the same number that looks."""
+    looks = ArgumentTest.between(0, 0, 0, width=32)
+    return [SeccompRule((1,), Action.ALLOW, (test,)), SeccompRule((1,), Action.ALLOW, (looks,))]
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     st.lists(RULES, max_size=12),
     ACTIONS,
     st.sampled_from(["x86_64", "aarch64", "riscv64"]),
     st.lists(st.tuples(VALUES, VALUES, VALUES), min_size=1, max_size=5),
+)
+@example(after_constant(~ArgumentTest.masked(0, 0, 0, width=32)), Action.LOG, "x86_64", [(0, 0, 0)])
+@example(
+    after_constant(~ArgumentTest.between(0, 0, 0xFFFFFFFF, width=32)),
+    Action.LOG,
+    "aarch64",
+    [(0, 0, 0)],
 )
 def test_rules_decide_as_they_read(rules, default, machine, calls):
     filter_ = SeccompFilter.compile(rules, default=default, machine=machine)

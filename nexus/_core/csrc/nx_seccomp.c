@@ -104,8 +104,10 @@ static nx_cbpf_label load_half(nx_cbpf_builder *builder, const nx_seccomp_test *
 /* Whether A holds the argument's low half when a test fails. */
 static bool leaves_loaded(const nx_seccomp_test *test)
 {
-    return test->width == 32 &&
-           (test->op == NX_SECCOMP_RANGE || test->b == 0 || test->a == UINT32_MAX);
+    bool masked = test->op == NX_SECCOMP_MASKED;
+    bool blind = test->a == 0 && (masked || test->b == UINT32_MAX);
+
+    return test->width == 32 && !blind && (!masked || test->b == 0 || test->a == UINT32_MAX);
 }
 
 /* (half & mask) == value, or straight to `yes` when the mask is empty. */
@@ -201,20 +203,14 @@ static bool chains_equal(const chain *a, const chain *b)
 static nx_cbpf_label emit_chain(nx_cbpf_builder *builder, const nx_seccomp_policy *policy,
                                 const chain *c)
 {
-    nx_cbpf_label next = 0;
-    bool last = true;
+    uint32_t count = c->count, action = policy->default_action;
 
-    for (uint32_t i = c->count; i-- > 0;) {
+    if (count > 0 && policy->rules[c->rules[count - 1]].test_count == 0) {
+        action = policy->rules[c->rules[--count]].action; /* only the last may have none */
+    }
+    nx_cbpf_label next = nx_cbpf_return(builder, action);
+    for (uint32_t i = count; i-- > 0;) {
         const nx_seccomp_rule *rule = &policy->rules[c->rules[i]];
-        if (rule->test_count == 0) {
-            next = nx_cbpf_return(builder, rule->action);
-            last = false;
-            continue;
-        }
-        if (last) {
-            next = nx_cbpf_return(builder, policy->default_action);
-            last = false;
-        }
         if (rule->test_count == 1 && leaves_loaded(&policy->tests[rule->test_first])) {
             uint32_t offset = half_offset(&policy->tests[rule->test_first], false);
             next = nx_cbpf_skip_load(builder, offset, next);
@@ -225,7 +221,7 @@ static nx_cbpf_label emit_chain(nx_cbpf_builder *builder, const nx_seccomp_polic
         }
         next = label;
     }
-    return last ? nx_cbpf_return(builder, policy->default_action) : next;
+    return next;
 }
 
 static int compare_numbers(const void *left, const void *right)

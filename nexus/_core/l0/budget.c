@@ -24,32 +24,6 @@ typedef struct switch_record {
     uint64_t time_ns;
 } switch_record;
 
-int32_t nx_l0_pid_of(int32_t pidfd)
-{
-    char path[64];
-    char text[512];
-    nx_l0_digits digits;
-
-    nx_l0_join(path,
-               (const char *[]){"/proc/self/fdinfo/", nx_l0_decimal(&digits, (uint64_t)pidfd)}, 2);
-    long descriptor = nx_sys(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    if (descriptor < 0) {
-        return (int32_t)descriptor;
-    }
-    long size = nx_sys(__NR_read, descriptor, text, sizeof text - 1);
-    (void)nx_sys(__NR_close, descriptor);
-    for (long i = 0; i + 5 < size; i++) {
-        if (memcmp(&text[i], "\nPid:\t", 6) == 0) {
-            int32_t pid = 0;
-            for (i += 6; i < size && text[i] >= '0' && text[i] <= '9'; i++) {
-                pid = pid * 10 + (text[i] - '0');
-            }
-            return pid > 0 ? pid : -ESRCH_;
-        }
-    }
-    return -ESRCH_;
-}
-
 static long open_event(int32_t pid)
 {
     struct perf_event_attr wanted = {
@@ -71,13 +45,12 @@ static long open_event(int32_t pid)
     return nx_sys(__NR_perf_event_open, &wanted, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-long nx_l0_budget_open(nx_l0_budget *budget, int32_t pidfd, uint64_t pledge, uint64_t now_ns)
+long nx_l0_budget_open(nx_l0_budget *budget, int32_t pid, uint64_t pledge, uint64_t now_ns)
 {
-    *budget = (nx_l0_budget){.event = -1, .since_ns = now_ns, .running = true};
+    *budget = (nx_l0_budget){.event = -1, .pid = pid, .since_ns = now_ns, .running = true};
     nx_ratchet_init(&budget->ratchet, pledge, 0);
-    budget->pid = nx_l0_pid_of(pidfd);
-    if (budget->pid < 0) {
-        return budget->pid;
+    if (pid <= 0) {
+        return pid < 0 ? pid : -ESRCH_;
     }
     if (nx_tier_budget_ns(budget->ratchet.tier) == NX_BUDGET_NONE) {
         return 0; /* void: there is nothing to hold */

@@ -37,12 +37,9 @@ typedef struct nx_l0_budget {
     bool asleep; /* gave the CPU up by itself; neither: preempted, and wants to go on */
 } nx_l0_budget;
 
-/* What process a pidfd means in our pid namespace, or a negative errno. */
-int32_t nx_l0_pid_of(int32_t pidfd);
-
-/* Watches the fiber behind a pidfd. 0, or the negative errno of what was refused; then the budget
- * is not held and `budget->event` is -1. */
-long nx_l0_budget_open(nx_l0_budget *budget, int32_t pidfd, uint64_t pledge, uint64_t now_ns);
+/* Watches the fiber, whose pid may be the negative errno of not finding it. 0, or the negative
+ * errno of what was refused; then the budget is not held and `budget->event` is -1. */
+long nx_l0_budget_open(nx_l0_budget *budget, int32_t pid, uint64_t pledge, uint64_t now_ns);
 void nx_l0_budget_close(nx_l0_budget *budget);
 
 /* Takes the records in and looks. NX_RATCHET_STRIKE and _DEMOTE once each, as nx_ratchet_step. */

@@ -48,28 +48,14 @@ static nx_l0_fiber *free_slot(nx_l0_node *node, uint32_t wanted, bool observer)
     return NULL;
 }
 
+/* The page is made once; L1 has a connection of its own in each life. */
 long nx_l0_provide_observer(nx_l0_node *node)
 {
-    int32_t pair[2];
-
-    if (node->observer != NULL) {
-        return 0;
-    }
-    long result = nx_sys(__NR_socketpair, 1, 5 | O_CLOEXEC | O_NONBLOCK, 0, pair);
-    if (result < 0) {
-        return result;
-    }
-    (void)nx_sys(__NR_fcntl, pair[1], F_SETFL, 0);
-    node->observer =
-        nx_l0_share("nexus-observer", NX_PAGE_SIZE_MIN, false, &node->observer_descriptor);
     if (node->observer == NULL) {
-        nx_l0_close(&pair[0]);
-        nx_l0_close(&pair[1]);
-        return node->observer_descriptor;
+        node->observer =
+            nx_l0_share("nexus-observer", NX_PAGE_SIZE_MIN, false, &node->observer_descriptor);
     }
-    node->clients[1] = pair[0];
-    node->observer_end = pair[1];
-    return 0;
+    return node->observer == NULL ? node->observer_descriptor : 0;
 }
 
 static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
@@ -82,7 +68,7 @@ static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
         (packet->flags & ~(NX_START_HOLD | NX_START_OBSERVER | NX_START_DURABLE)) != 0) {
         return -EINVAL_;
     }
-    if (observer && from->client != 0) {
+    if (observer && from->client != NX_CLIENT_STARTER) {
         return -EPERM_;
     }
     nx_l0_fiber *fiber = free_slot(node, packet->slot, observer);
@@ -125,12 +111,16 @@ static int64_t begin(nx_l0_fiber *fiber, nx_l0_request *from, uint64_t now_ns)
     if ((from->count != 0 && from->count != 3) || (from->count == 3 && standby)) {
         return -EINVAL_;
     }
-    if (!nx_l0_is_over(fiber) || fiber->wanted || fiber->starter.client != 0) {
+    if (!nx_l0_is_over(fiber) || fiber->starter.client != 0) {
         return -EBUSY_;
+    }
+    if (from->count != 0) {
+        /* What was made ahead has the others. */
+        nx_l0_life_dismiss(fiber);
     }
     for (unsigned i = 0; i < from->count; i++) {
         nx_l0_close(&fiber->descriptors[i + 1]);
-        fiber->shared->standard[i] = fiber->descriptors[i + 1] = from->descriptors[i];
+        fiber->descriptors[i + 1] = from->descriptors[i];
     }
     from->count = 0;
     fiber->check = nx_l0_belongings(fiber);
@@ -160,13 +150,10 @@ static int64_t restart(nx_l0_fiber *fiber, nx_l0_request *from, uint64_t now_ns)
 
 static int64_t forget(nx_l0_fiber *fiber, nx_l0_request *from)
 {
-    if (!nx_l0_is_over(fiber) || fiber->wanted || fiber->starter.client != 0) {
+    if (!nx_l0_is_over(fiber) || fiber->starter.client != 0) {
         return -EBUSY_;
     }
-    if (fiber->template > 0 && !fiber->ending) {
-        fiber->hold = false;
-        nx_l0_life_dismiss(fiber);
-    }
+    nx_l0_life_dismiss(fiber);
     if (fiber->ending) {
         fiber->forgotten = true;
         nx_l0_wait_here(&fiber->starter, from);
@@ -178,7 +165,7 @@ static int64_t forget(nx_l0_fiber *fiber, nx_l0_request *from)
 
 static int64_t wait_for_end(nx_l0_fiber *fiber, nx_l0_request *from)
 {
-    if (nx_l0_is_over(fiber) && fiber->state != NX_FIBER_HELD && !fiber->wanted) {
+    if (nx_l0_is_over(fiber) && fiber->state != NX_FIBER_HELD) {
         from->packet.words[1] = (uint64_t)fiber->status;
         from->packet.words[2] = fiber->lives;
         return 0;
@@ -308,7 +295,7 @@ static int64_t serve(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
         packet->words[1] = node->features;
         return 0;
     case NX_OP_LOOK:
-        if (from->client != 1) {
+        if (from->client < NX_CLIENT_OBSERVER || from->client >= NX_CLIENT_OTHERS) {
             return -EPERM_;
         }
         nx_l0_take_verdicts(node, now_ns);
@@ -360,6 +347,7 @@ int nx_l0_serve_client(nx_l0_node *node, uint32_t client, bool hung_up, uint64_t
     if (gone) {
         return -1;
     }
+    node->heard[client] = ++node->requests;
     if (!one.deferred) {
         one.packet.operation |= NX_NODE_ANSWER;
         one.packet.flags = 0;

@@ -152,11 +152,7 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
         }
         fiber->shared = (nx_l0_shared *)shared;
     }
-    *fiber->shared =
-        (nx_l0_shared){.lives = {{.fiber = -1, .image = -1}, {.fiber = -1, .image = -1}}};
-    for (unsigned i = 0; i < 3; i++) {
-        fiber->shared->standard[i] = fiber->node->serving ? fiber->descriptors[i + 1] : (int32_t)i;
-    }
+    *fiber->shared = (nx_l0_shared){.lives = {{.control = -1}, {.control = -1}}};
     long result = map_plan(fiber);
     if (result == 0) {
         result = provide_all(fiber, (flags & NX_START_OBSERVER) != 0);
@@ -174,10 +170,12 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
     fiber->breakers[1] = fiber->breakers[2] = fiber->breakers[0];
     fiber->tier = policy->tier;
     fiber->check = nx_l0_belongings(fiber);
-    if ((flags & NX_START_OBSERVER) != 0 && policy->survivability != 0) {
-        nx_feature_init(&fiber->node->feature, (uint8_t)policy->survivability);
-        nx_l0_set_features(fiber->node, 0);
+    uint8_t level = (uint8_t)policy->survivability; /* L1's is the floor, any other adds to it */
+    if ((flags & NX_START_OBSERVER) != 0 && level != 0) {
+        nx_feature_init(&fiber->node->feature, level);
+        level = 0;
     }
+    nx_l0_set_features(fiber->node, (uint8_t)(level & ~fiber->node->features));
     return 0;
 }
 
@@ -193,14 +191,11 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
 {
     nx_node_table *table = fiber->node->table;
 
-    if (fiber->bytes != NULL) {
-        nx_l0_clear_place(fiber, 0);
-        nx_l0_clear_place(fiber, 1);
-    }
     for (uint32_t i = 0; i < fiber->descriptor_count; i++) {
         nx_l0_close(&fiber->descriptors[i]);
     }
     for (unsigned i = 0; i < 2; i++) {
+        nx_l0_close(&fiber->shared->lives[i].control);
         if (fiber->pages[i] != NULL) {
             (void)nx_sys(__NR_munmap, fiber->pages[i], NX_PAGE_SIZE_MIN);
         }

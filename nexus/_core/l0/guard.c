@@ -8,10 +8,11 @@
 
 #include <linux/watchdog.h>
 
-#define EPERM_         1
-#define EBUSY_         16
-#define EINVAL_        22
-#define BEAT_LIMIT     (10000 * (uint64_t)NX_L0_MS)
+#define EPERM_  1
+#define EBUSY_  16
+#define EINVAL_ 22
+/* As long as the first beat of a life may take. */
+#define BEAT_LIMIT     (30000 * (uint64_t)NX_L0_MS)
 #define PERIOD_MS_MAX  UINT32_MAX
 #define TIMEOUT_S_MIN  2u /* several ticks */
 #define TIMEOUT_S_MAX  65535u
@@ -35,7 +36,7 @@ int64_t nx_l0_guard(nx_l0_node *node, nx_l0_request *from)
     int32_t timeout = (int32_t)words[3];
     bool device = words[3] != 0;
 
-    if (from->client != 0) {
+    if (from->client != NX_CLIENT_STARTER) {
         return -EPERM_;
     }
     if (node->watchdog_device >= 0) {

@@ -15,6 +15,7 @@
 #define SIGSEGV_ 11
 #define SIGSYS_  31
 
+#define ESRCH_     3
 #define ECANCELED_ 125
 
 void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error)
@@ -25,11 +26,10 @@ void nx_l0_notice(const nx_l0_fiber *fiber, const char *what, long error)
               nx_l0_decimal(&digits, (uint64_t)-error), "\n");
 }
 
-/* Nobody waits ready for one that is not to come back by itself: its template goes, and when that
- * is certain, what it made last. */
+/* The template goes, and when that is certain, what it made last. */
 void nx_l0_life_dismiss(nx_l0_fiber *fiber)
 {
-    if (!fiber->hold && fiber->template > 0 && fiber->node->serving) {
+    if (fiber->template > 0) {
         (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
         fiber->ending = true;
     }
@@ -45,7 +45,10 @@ void nx_l0_life_rest(nx_l0_fiber *fiber, nx_node_state state)
     fiber->until_ns = NX_L0_FOREVER;
     /* Without L1 there is nobody who watches on. */
     fiber->node->phoenix |= state == NX_FIBER_QUARANTINED && fiber->slot == NX_NODE_OBSERVER;
-    nx_l0_life_dismiss(fiber);
+    if (!fiber->hold && fiber->node->serving) {
+        /* Nobody waits ready for one that is not to come back by itself. */
+        nx_l0_life_dismiss(fiber);
+    }
     nx_l0_publish(fiber);
     nx_l0_answer_start(fiber, &canceled);
     nx_l0_answer_end(fiber);
@@ -83,6 +86,14 @@ static void give_up(nx_l0_fiber *fiber)
 
 void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
 {
+    if (fiber->ending) {
+        /* Whoever was made to be the next life is in its place still, and would take this one's
+         * turn and spoil its report. */
+        fiber->state = NX_FIBER_PAUSE;
+        fiber->until_ns = NX_L0_FOREVER;
+        nx_l0_publish(fiber);
+        return;
+    }
     fiber->own = (nx_l0_report){0};
     fiber->state = NX_FIBER_STARTING;
     fiber->began_ns = now_ns;
@@ -102,11 +113,7 @@ void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
 
 void nx_l0_life_want(nx_l0_fiber *fiber, uint64_t now_ns)
 {
-    fiber->wanted = fiber->ending;
     fiber->own = (nx_l0_report){0};
-    if (fiber->ending) {
-        return;
-    }
     if (nx_l0_birth(fiber)) {
         nx_l0_life_begin(fiber, now_ns);
     } else {
@@ -225,13 +232,14 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
 static void begin_budget(nx_l0_fiber *fiber, uint64_t now_ns)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
-    int32_t pidfd = nx_l0_now(fiber)->fiber;
+    bool wanted = fiber->node->serving || policy->budget_ns != 0;
+    int32_t pid = wanted ? nx_l0_fiber_pid(nx_l0_now(fiber)->warden) : 0;
 
     fiber->tier = policy->tier;
     fiber->demotions = 0;
     if (policy->budget_ns == 0) {
         fiber->budget.ratchet.tier = policy->tier;
-        fiber->budget.pid = fiber->node->serving ? nx_l0_pid_of(pidfd) : 0;
+        fiber->budget.pid = pid > 0 ? pid : 0;
         return;
     }
     long result = nx_l0_become_prompt(fiber->node);
@@ -239,7 +247,7 @@ static void begin_budget(nx_l0_fiber *fiber, uint64_t now_ns)
         nx_l0_notice(fiber, "budgets are best effort: the supervisor was refused SCHED_FIFO",
                      result);
     }
-    result = nx_l0_budget_open(&fiber->budget, pidfd, policy->pledge, now_ns);
+    result = nx_l0_budget_open(&fiber->budget, pid, policy->pledge, now_ns);
     if (result < 0) {
         nx_l0_notice(fiber, "its budget is not held: perf was refused", result);
         return;
@@ -323,17 +331,15 @@ void nx_l0_life_heard(nx_l0_fiber *fiber, uint64_t now_ns)
     }
 }
 
-/* The template that was dismissed is gone: what had to wait for that. */
+/* Nothing is left of the template: what had to wait for that. */
 static void end_template(nx_l0_fiber *fiber, uint64_t now_ns)
 {
     fiber->ending = false;
-    nx_l0_clear_place(fiber, 0);
-    nx_l0_clear_place(fiber, 1);
     if (fiber->forgotten) {
         nx_l0_answer_start(fiber, NULL);
         nx_l0_fiber_free(fiber);
-    } else if (fiber->wanted) {
-        nx_l0_life_want(fiber, now_ns);
+    } else if (fiber->state == NX_FIBER_PAUSE && fiber->until_ns == NX_L0_FOREVER) {
+        nx_l0_life_begin(fiber, now_ns);
     }
 }
 
@@ -348,20 +354,19 @@ bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t
         /* Without its warden a life cannot begin; one that is on goes on, and the warden that was
          * to be the next is of no use without the template's counters. */
         fiber->template = 0;
-        if (next->warden > 0) {
+        fiber->ending = next->warden > 0;
+        if (fiber->ending) {
             (void)nx_sys(__NR_kill, next->warden, SIGKILL_);
         }
-        if (fiber->ending) {
-            /* What the next warden has opened is closed when it opens no more. */
-            if (next->warden <= 0) {
-                end_template(fiber, now_ns);
-            }
-        } else if (on && place->warden <= 0) {
+        if (on && place->warden <= 0) {
             /* It died before it could make this life: like a death of the life itself. */
             end_life(fiber, status, now_ns);
         } else if (fiber->state == NX_FIBER_STARTING) {
             /* Whoever ended it may have meant the life, whose warden it had just made. */
             (void)nx_sys(__NR_kill, place->warden, SIGKILL_);
+        }
+        if (!fiber->ending) {
+            end_template(fiber, now_ns);
         }
         return true;
     }
@@ -369,8 +374,8 @@ bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t
         /* The next life's warden is gone before its time: the template must begin anew. */
         nx_l0_clear_place(fiber, index ^ 1);
         if (fiber->template > 0) {
-            (void)nx_sys(__NR_kill, fiber->template, SIGKILL_);
-        } else if (fiber->ending) {
+            nx_l0_life_dismiss(fiber);
+        } else {
             end_template(fiber, now_ns);
         }
         return true;
@@ -391,8 +396,16 @@ bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t
 
 void nx_l0_life_signal(const nx_l0_fiber *fiber, uint32_t signal)
 {
-    if (nx_l0_is_alive(fiber) && nx_l0_now(fiber)->fiber >= 0) {
-        (void)nx_sys(__NR_pidfd_send_signal, nx_l0_now(fiber)->fiber, signal, NULL, 0);
+    int32_t warden = nx_l0_now(fiber)->warden;
+    int32_t pid = nx_l0_is_alive(fiber) && warden > 0 ? nx_l0_fiber_pid(warden) : -ESRCH_;
+    long handle = pid > 0 ? nx_sys(__NR_pidfd_open, pid, 0) : pid;
+
+    /* The number is the fiber's after as before: so was the process that it gave us. */
+    if (handle >= 0 && nx_l0_fiber_pid(warden) == pid) {
+        (void)nx_sys(__NR_pidfd_send_signal, handle, signal, NULL, 0);
+    }
+    if (handle >= 0) {
+        (void)nx_sys(__NR_close, handle);
     }
 }
 
@@ -400,6 +413,9 @@ void nx_l0_life_kill(nx_l0_fiber *fiber, uint32_t cause)
 {
     int32_t warden = nx_l0_now(fiber)->warden;
 
+    if (!nx_l0_is_alive(fiber)) {
+        return; /* what waits ready is to go on waiting */
+    }
     if (fiber->cause == 0) {
         fiber->cause = cause;
     }
@@ -413,11 +429,6 @@ void nx_l0_life_kill(nx_l0_fiber *fiber, uint32_t cause)
 void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm)
 {
     if (fiber->state == NX_FIBER_OVER || fiber->state == NX_FIBER_QUARANTINED) {
-        /* Nothing to end but a life that waits for its turn; a later one is not meant. */
-        if (fiber->wanted) {
-            fiber->wanted = false;
-            nx_l0_life_rest(fiber, NX_FIBER_OVER);
-        }
         return;
     }
     if (!fiber->stopping) {

@@ -2,6 +2,7 @@
 /* Words and descriptors in; then supervision, of one fiber or of a node. */
 #include "phoenix.h"
 
+#include <linux/close_range.h>
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/prctl.h>
@@ -10,6 +11,7 @@
 #define PROT_READ_WRITE 3
 
 #define EBADF_ 9
+#define ESRCH_ 3
 
 /* Unless somebody asks for others. */
 #define PHOENIX_LIMIT  3u
@@ -66,7 +68,7 @@ static const char *prepare(void)
     for (unsigned i = 0; i < NX_L0_CLIENTS; i++) {
         node.clients[i] = -1;
     }
-    node.listen = node.observer_end = node.observer_descriptor = node.beb_descriptor = -1;
+    node.listen = node.observer_descriptor = node.beb_descriptor = -1;
     node.sched[0] = node.sched[1] = node.watchdog_device = node.image = node.handover = -1;
     nx_breaker_init(&node.phoenixes, PHOENIX_LIMIT, PHOENIX_PERIOD, 0);
     node.tick_ns = NX_L0_FOREVER;
@@ -74,6 +76,15 @@ static const char *prepare(void)
     node.ready = (int32_t)nx_sys(__NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK);
     if (node.lifeline < 0 || node.ready < 0) {
         return "this kernel has no pidfd or no eventfd";
+    }
+    /* A fiber executes with what it was given, and without what we were. */
+    if (nx_sys(__NR_close_range, 3, NX_L0_FIRST - 1, CLOSE_RANGE_CLOEXEC) < 0) {
+        return "this kernel's close_range does not take CLOSE_RANGE_CLOEXEC: 5.11 does";
+    }
+    if (nx_l0_fiber_pid((int32_t)nx_sys0(__NR_getpid)) != -ESRCH_) {
+        NX_L0_SAY("nexus-l0: no signal reaches a fiber, its end is SIGKILL after its grace, and no "
+                  "budget is held: there is no /proc/PID/task/TID/children, which takes a proc of "
+                  "this pid namespace and CONFIG_PROC_CHILDREN\n");
     }
     nx_blake3_select(nx_simd_detect());
     nx_correlator_init(&node.correlator, NX_CORRELATOR_FIBERS, NX_CORRELATOR_WINDOW_NS);
@@ -199,7 +210,7 @@ static int serve(const int *words, const nx_l0_kept *kept)
     }
     node.serving = true;
     (void)nx_l0_become_prompt(&node);
-    node.clients[0] = control;
+    node.clients[NX_CLIENT_STARTER] = control;
     if (words[1] >= 0) {
         node.listen = take(words[1]);
     }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a fiber does to itself between clone and execve, each step irrevocable: session, directory,
- * privileges, Landlock, image, limits, filter. Runs in its parent's memory, so it touches nothing
- * but its own stack, the shared page and the filter's two gate constants.
+ * What a fiber does to itself between clone and execve, each step irrevocable: its life's mounts,
+ * descriptors, image, session, directory, privileges, Landlock, limits, filter. Runs in its
+ * parent's memory, so it touches nothing but its own stack, the list of mounts, the shared page and
+ * the filter's two gate constants.
  */
 #include "nx_l0.h"
 
 #include <linux/capability.h>
-#include <linux/close_range.h>
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/prctl.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <string.h>
 
@@ -134,7 +135,6 @@ static bool apply_landlock(nx_l0_fiber *fiber)
         return false;
     }
     bool applied = add_rules(fiber, rules, (int)ruleset);
-    /* The table of descriptors is still L0's: what is left open here is open there for ever. */
     (void)nx_sys(__NR_close, ruleset);
     return applied;
 }
@@ -229,7 +229,7 @@ static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what)
     case NX_HANDLE_SYSTABLE:
         return fiber->node->table_descriptor;
     case NX_HANDLE_CONTROL:
-        return fiber->node->observer_end;
+        return fiber->shared->lives[fiber->life & 1].control;
     case NX_HANDLE_OBSERVER:
         return fiber->node->observer_descriptor;
     default:
@@ -237,17 +237,16 @@ static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what)
     }
 }
 
-/* What the fiber has open: 0 to 2 and its handles, in a table of its own from here on. All others
- * are L0's, which lie above. */
+/* What the fiber has open: 0 to 2 and its handles; and the image, if the plan names one, as the
+ * first number above. All others are L0's. */
 static bool give_handles(nx_l0_fiber *fiber)
 {
+    int32_t image = fiber->plan.image->descriptor;
+    uint32_t rest = NX_L0_FIRST;
+
     nx_l0_enter(fiber, NX_STAGE_HANDLES, 0);
-    if (!nx_l0_ok(fiber, nx_sys(__NR_close_range, 3, UINT32_MAX,
-                                CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE))) {
-        return false;
-    }
     for (int32_t i = 0; i < 3; i++) {
-        int32_t from = fiber->shared->standard[i];
+        int32_t from = fiber->node->serving ? fiber->descriptors[i + 1] : i;
         if (from != i && !nx_l0_ok(fiber, nx_sys(__NR_dup3, from, i, 0))) {
             return false;
         }
@@ -260,7 +259,28 @@ static bool give_handles(nx_l0_fiber *fiber)
             return false;
         }
     }
-    return true;
+    if (image >= 0) {
+        int32_t from = fiber->descriptors[image];
+        if (from != (int32_t)rest && !nx_l0_ok(fiber, nx_sys(__NR_dup3, from, rest, O_CLOEXEC))) {
+            return false;
+        }
+        rest++;
+    }
+    return nx_l0_ok(fiber, nx_sys(__NR_close_range, rest, UINT32_MAX, 0));
+}
+
+/* The image: a sealed memfd, or the program as the fiber's own tree has it. */
+static bool open_image(nx_l0_fiber *fiber, int32_t *ret)
+{
+    const nx_bkdl_section *program = section(fiber, NX_BKDL_PROGRAM);
+
+    if (fiber->plan.image->descriptor >= 0) {
+        *ret = NX_L0_FIRST;
+        return true;
+    }
+    nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
+    *ret = (int32_t)nx_sys(__NR_openat, AT_FDCWD, program->data, O_PATH | O_CLOEXEC);
+    return nx_l0_ok(fiber, *ret);
 }
 
 /* A life that is made ahead waits here: what it takes until L0 asks for it is what a restart does
@@ -288,29 +308,29 @@ static void await_turn(nx_l0_fiber *fiber)
 
 /*
  * What a life that is made ahead has behind it when L0 asks for it is what a restart does not cost.
- * The filter can be part of that where it lets pass what follows: futex, close_range, dup3,
- * rt_sigaction and rt_sigprocmask, which is for the plan to say.
+ * The filter can be part of that where it lets pass what follows: futex, rt_sigaction and
+ * rt_sigprocmask, which is for the plan to say.
  */
 void nx_l0_become_fiber(nx_l0_fiber *fiber)
 {
     bool ahead = (nx_l0_policy(fiber)->flags & NX_POLICY_AHEAD) != 0;
-    int32_t image = fiber->shared->lives[fiber->life & 1].image;
+    bool mounts = (nx_l0_policy(fiber)->namespaces & CLONE_NEWNS) != 0;
+    int32_t image = -1;
     uint64_t nothing = 0;
     const char *path;
 
     make_table(section(fiber, NX_BKDL_ARGUMENTS), arguments);
     make_table(section(fiber, NX_BKDL_ENVIRONMENT), environment);
-    bool fit = nx_l0_tie(fiber) && narrow(fiber) && set_limits(fiber) &&
-               (!ahead || apply_filter(fiber, &path));
+    bool fit = nx_l0_tie(fiber) && (!mounts || nx_l0_build_mounts(fiber, NX_TREE_LIFE)) &&
+               give_handles(fiber) && open_image(fiber, &image) && narrow(fiber) &&
+               set_limits(fiber) && (!ahead || apply_filter(fiber, &path));
     if (fit) {
         await_turn(fiber);
-        if (give_handles(fiber)) {
-            (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
-            if (ahead || apply_filter(fiber, &path)) {
-                nx_l0_enter(fiber, NX_STAGE_EXECUTE, 1);
-                (void)nx_l0_ok(
-                    fiber, nx_sys(__NR_execveat, image, path, arguments, environment, AT_EMPTY_));
-            }
+        (void)nx_sys(__NR_rt_sigprocmask, SIG_SETMASK, &nothing, NULL, sizeof nothing);
+        if (ahead || apply_filter(fiber, &path)) {
+            nx_l0_enter(fiber, NX_STAGE_EXECUTE, 1);
+            (void)nx_l0_ok(fiber,
+                           nx_sys(__NR_execveat, image, path, arguments, environment, AT_EMPTY_));
         }
     }
     nx_l0_exit(NX_L0_EXIT_FAILED);

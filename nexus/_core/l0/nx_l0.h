@@ -8,11 +8,15 @@
  * namespaces which lives can share, with the file tree finished. Each life is cloned from it: a
  * *warden*, process 1 of a new pid namespace, which starts the fiber, reaps orphans and, when the
  * fiber is gone, ends whatever else is left. Where the policy restarts the fiber, the warden of the
- * next life waits beside the one that is on, finished but for the fiber. Both share L0's table of
- * descriptors, so that L0 can signal the fiber itself through a pidfd; both die with L0. The fiber
- * itself starts in its warden's memory (CLONE_VM | CLONE_VFORK), narrows itself and executes its
- * image: no page table is copied. Where namespaces are waived the processes are the same, only with
- * less around them.
+ * next life waits beside the one that is on, finished but for the fiber. Both die with L0. The
+ * fiber itself starts in its warden's memory (CLONE_VM | CLONE_VFORK), narrows itself and executes
+ * its image: no page table is copied. Where namespaces are waived the processes are the same, only
+ * with less around them.
+ *
+ * Descriptors. Templates and wardens share L0's table, so that they hold nothing open by
+ * themselves, and open nothing: whoever is killed at whatever moment leaves nothing in it. What
+ * must open something does so in a copy of the table that goes with it: the template's helper, and
+ * the fiber, which has L0's descriptors of the moment in which it is cloned.
  *
  * What a child does until execve it reports in `nx_l0_shared`: the stage it is in, and the error
  * it met there. No stage is skipped: what cannot be enforced ends the start.
@@ -43,13 +47,20 @@
 #define NX_L0_STRINGS_MAX 4096u
 #define NX_L0_STACK_SIZE  (64u * 1024)
 #define NX_L0_FOREVER     NX_BUDGET_FOREVER
-#define NX_L0_CLIENTS     10u
 #define NX_L0_WAITERS     4u
 #define NX_L0_MS          1000000u
 
 /* Descriptors of L0's own are above those that a fiber can have. */
 #define NX_L0_DESCRIPTORS_MAX (NX_HANDLE_INDEX_MAX + 1)
 #define NX_L0_FIRST           (NX_HANDLE_INDEX_MAX + 1)
+
+/* Who may ask for something. */
+typedef enum {
+    NX_CLIENT_STARTER = 0,
+    NX_CLIENT_OBSERVER = 1, /* L1, a connection for each of its two places */
+    NX_CLIENT_OTHERS = 3,
+    NX_L0_CLIENTS = 11,
+} nx_l0_client;
 
 /* Stages of a start, in order; the name of each is in stage.c and part of error messages. */
 typedef enum {
@@ -84,10 +95,9 @@ typedef struct nx_l0_report {
 /* One of the two lives that there can be at a time: the one that is on, and the next one. */
 typedef struct nx_l0_place {
     nx_l0_report report;
-    int32_t warden; /* pid of the life's process 1, or 0 */
-    int32_t fiber;  /* pidfd, in the table of descriptors that L0 and wardens share, or -1 */
-    int32_t image;  /* to execute, in the same table, or -1 */
-    int32_t ended;  /* 1: `status` is the fiber's wait status */
+    int32_t warden;  /* pid of the life's process 1, or 0 */
+    int32_t control; /* L1 alone: its end of this life's own connection, or -1 */
+    int32_t ended;   /* 1: `status` is the fiber's wait status */
     int32_t status;
 } nx_l0_place;
 
@@ -96,7 +106,6 @@ typedef struct nx_l0_shared {
     uint32_t request; /* futex: how many lives L0 has asked for */
     uint32_t made;    /* futex: how many need their template no more: they came alive, or ended */
     uint32_t mapped;  /* futex: 1 when L0 has written the template's id maps, 2 when it failed */
-    int32_t standard[3];
     nx_l0_report template;
     nx_l0_place lives[2]; /* by the life's number modulo 2 */
 } nx_l0_shared;
@@ -132,9 +141,8 @@ typedef struct nx_l0_fiber {
     bool stopping;  /* asked to end: no restart, and SIGKILL at `until_ns` */
     bool forced;    /* another life follows, whatever the policy says */
     bool barred;    /* it is to be quarantined */
-    bool ending;    /* its template is dismissed and not gone yet; then: */
-    bool wanted;    /* another life is to begin */
-    bool forgotten; /* its slot is to be freed */
+    bool ending;    /* its template, or what that made last, is on its way out; no life begins */
+    bool forgotten; /* its slot is to be freed then */
     uint64_t order; /* of its START among all */
     bool warm;      /* this life has a checkpoint to begin with: */
     uint32_t warm_epoch;
@@ -171,9 +179,10 @@ typedef struct nx_l0_node {
     int32_t lifeline;         /* pidfd of L0: readable when L0 is gone */
     int32_t ready;            /* eventfd, written when a life has been made and when it is over */
     int32_t listen;           /* socket, or -1 */
-    int32_t clients[NX_L0_CLIENTS]; /* sockets, or -1: whoever started the node, L1, others */
-    int32_t observer_end;           /* L1's end of its connection, or -1 */
-    int32_t observer_descriptor;    /* of its page */
+    int32_t clients[NX_L0_CLIENTS]; /* sockets, or -1; in the order of nx_l0_client */
+    uint64_t heard[NX_L0_CLIENTS];  /* number of their last request among all */
+    uint64_t requests;
+    int32_t observer_descriptor; /* of its page */
     const nx_node_observer *observer;
     uint64_t verdict; /* sequence of the last one taken */
     uint64_t ticks;
@@ -271,12 +280,11 @@ uint64_t nx_l0_clock(int clock);
 
 /*
  * Starts `run(fiber)` in a child with the given CLONE_* flags, on a stack of its own; with
- * CLONE_VM | CLONE_VFORK it returns when the child has executed or ended. The pidfd goes to
- * `*pidfd` with CLONE_PIDFD, the pid to `*pid` with CLONE_PARENT_SETTID. Returns the child's pid
- * or a negative errno.
+ * CLONE_VM | CLONE_VFORK it returns when the child has executed or ended. The pid goes to `*pid`
+ * with CLONE_PARENT_SETTID. Returns the child's pid or a negative errno.
  */
 long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber, void *stack,
-                 int32_t *pidfd, int32_t *pid);
+                 int32_t *pid);
 
 /* Remembers L0's ids, which are not known inside a new user namespace. */
 void nx_l0_note_ids(void);
@@ -313,6 +321,9 @@ __attribute__((noreturn)) void nx_l0_become_fiber(nx_l0_fiber *fiber);
  * subreaper and have no child that is to live. */
 void nx_l0_sweep(void);
 
+/* The pid of a warden's fiber, which is its first child; or a negative errno. */
+int32_t nx_l0_fiber_pid(int32_t warden);
+
 /* The template's part of the file tree, or the mounts that each life gets anew. */
 typedef enum {
     NX_TREE_TEMPLATE,
@@ -342,7 +353,8 @@ void nx_l0_life_kill(nx_l0_fiber *fiber, uint32_t cause);
 void nx_l0_life_step(nx_l0_fiber *fiber, uint64_t now_ns);
 uint64_t nx_l0_life_next(const nx_l0_fiber *fiber, uint64_t now_ns);
 
-/* Ends what waits ready for another life. No life is to follow: who waits is told. */
+/* Ends the template, and with it what waits ready for another life. No life is to follow: who
+ * waits is told. */
 void nx_l0_life_dismiss(nx_l0_fiber *fiber);
 void nx_l0_life_rest(nx_l0_fiber *fiber, nx_node_state state);
 
@@ -396,6 +408,9 @@ void *nx_l0_share(const char *name, size_t size, bool read_only, int32_t *descri
 void nx_l0_observe(nx_l0_node *node, uint64_t now_ns);
 void nx_l0_take_verdicts(nx_l0_node *node, uint64_t now_ns);
 void nx_l0_watch(nx_l0_node *node);
+/* A new connection for the next life of L1 in this place, instead of the last one's; its end, or a
+ * negative errno. */
+int32_t nx_l0_connect_observer(nx_l0_node *node, unsigned index);
 void nx_l0_set_features(nx_l0_node *node, uint8_t runtime);
 
 /* control.c: a client's packet; -1 when the client is gone. Answers to those who wait. */

@@ -7,11 +7,14 @@
 #include <linux/fcntl.h>
 #include <string.h>
 
+#define AF_UNIX_        1
+#define SOCK_SEQPACKET_ 5
+
 #define TICK_NS (400 * (uint64_t)NX_L0_MS)
 /* L1 has 1.6 s, four beats. A beat is seen up to one look late, so that after three it has had
- * them.
- */
+ * them. Its first may take 30 s: on a small board an interpreter loads for seconds. */
 #define MISSES         3u
+#define FIRST_MISSES   75u
 #define AUDIT_TICKS    3u /* between looks at the capability words */
 #define VERDICT_WINDOW (1000 * (uint64_t)NX_L0_MS)
 #define CONFIDENCE     5000u
@@ -87,9 +90,22 @@ void nx_l0_watch(nx_l0_node *node)
         return;
     }
     nx_watchdog_sample first = look_at_observer(node, 0);
-    nx_watchdog_init(&node->watchdog, TICK_NS, MISSES, &first);
+    nx_watchdog_init(&node->watchdog, TICK_NS, FIRST_MISSES, &first);
     node->watching = true;
     node->tick_ns = first.now_ns + TICK_NS;
+}
+
+int32_t nx_l0_connect_observer(nx_l0_node *node, unsigned index)
+{
+    int32_t pair[2];
+
+    nx_l0_drop_client(node, NX_CLIENT_OBSERVER + index);
+    long result = nx_sys(__NR_socketpair, AF_UNIX_, SOCK_SEQPACKET_ | O_CLOEXEC, 0, pair);
+    if (result < 0) {
+        return (int32_t)result;
+    }
+    node->clients[NX_CLIENT_OBSERVER + index] = pair[0];
+    return pair[1];
 }
 
 static void check_heartbeat(nx_l0_node *node, uint64_t late_ns)
@@ -105,6 +121,7 @@ static void check_heartbeat(nx_l0_node *node, uint64_t late_ns)
     nx_watchdog_verdict verdict = nx_watchdog_step(&node->watchdog, &sample);
     if (sample.beat != before) {
         node->table->head.beat_ns = sample.now_ns;
+        node->watchdog.deadline_ns = TICK_NS * MISSES;
     }
     if (verdict == NX_WATCHDOG_HUNG && !node->hung) {
         node->hung = true;

@@ -153,6 +153,43 @@ long nx_l0_receive(nx_l0_node *node, nx_l0_request *ret)
     return size;
 }
 
+/* Whether somebody waits for an answer that is to come later. */
+static bool is_waiting(const nx_l0_node *node, uint32_t client)
+{
+    uint32_t name = client + 1;
+    bool waits = node->stopper.client == name;
+
+    for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
+        const nx_l0_fiber *fiber = &node->fibers[i];
+        waits |= fiber->starter.client == name;
+        for (unsigned k = 0; k < NX_L0_WAITERS; k++) {
+            waits |= fiber->waiters[k].client == name;
+        }
+    }
+    return waits;
+}
+
+/* A place for another client: a free one, or that of whoever is the longest without a request and
+ * waits for nothing; NX_L0_CLIENTS: none. */
+static uint32_t place_for_client(nx_l0_node *node)
+{
+    uint32_t found = NX_L0_CLIENTS;
+
+    for (uint32_t i = NX_CLIENT_OTHERS; i < NX_L0_CLIENTS; i++) {
+        if (node->clients[i] < 0) {
+            return i;
+        }
+        if (!is_waiting(node, i) &&
+            (found == NX_L0_CLIENTS || node->heard[i] < node->heard[found])) {
+            found = i;
+        }
+    }
+    if (found != NX_L0_CLIENTS) {
+        nx_l0_drop_client(node, found);
+    }
+    return found;
+}
+
 void nx_l0_accept(nx_l0_node *node)
 {
     struct {
@@ -168,11 +205,11 @@ void nx_l0_accept(nx_l0_node *node)
     }
     long known = nx_sys(__NR_getsockopt, client, SOL_SOCKET_, PEERCRED_, &peer, &size);
     if (known >= 0 && (peer.user == 0 || peer.user == (uint32_t)nx_sys0(__NR_geteuid))) {
-        for (uint32_t i = 2; i < NX_L0_CLIENTS; i++) {
-            if (node->clients[i] < 0) {
-                node->clients[i] = (int32_t)client;
-                return;
-            }
+        uint32_t place = place_for_client(node);
+        if (place < NX_L0_CLIENTS) {
+            node->clients[place] = (int32_t)client;
+            node->heard[place] = ++node->requests;
+            return;
         }
     }
     (void)nx_sys(__NR_close, client);

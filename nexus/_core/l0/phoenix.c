@@ -107,7 +107,7 @@ static void leave_open(int32_t *descriptor)
 
 static void close_all_on_exec(void)
 {
-    (void)nx_sys(__NR_close_range, NX_L0_FIRST, UINT32_MAX, CLOSE_RANGE_CLOEXEC);
+    (void)nx_sys(__NR_close_range, 3, UINT32_MAX, CLOSE_RANGE_CLOEXEC);
 }
 
 static nx_l0_kept_use use_of(const nx_l0_fiber *fiber)
@@ -118,7 +118,7 @@ static nx_l0_kept_use use_of(const nx_l0_fiber *fiber)
     if (fiber->check != nx_l0_belongings(fiber)) {
         return NX_KEPT_LOST;
     }
-    if (fiber->wanted || fiber->state == NX_FIBER_PAUSE || fiber->state == NX_FIBER_QUARANTINED) {
+    if (fiber->state == NX_FIBER_PAUSE || fiber->state == NX_FIBER_QUARANTINED) {
         return NX_KEPT_WANTED;
     }
     if (nx_l0_is_alive(fiber)) {
@@ -183,11 +183,13 @@ static long write_handover(nx_l0_node *node)
         .starts = node->starts,
         .phoenixes = node->phoenixes,
         .own = {node->image, node->table_descriptor, node->listen, node->beb_descriptor,
-                node->watchdog_device, -1},
+                node->watchdog_device},
     };
     memcpy(kept.image, node->image_digest, sizeof kept.image);
     memcpy(&kept.own[NX_KEPT_CLIENTS], node->clients, sizeof node->clients);
-    kept.own[NX_KEPT_CLIENTS + 1] = -1; /* L1's */
+    for (uint32_t i = NX_CLIENT_OBSERVER; i < NX_CLIENT_OTHERS; i++) {
+        kept.own[NX_KEPT_CLIENTS + i] = -1;
+    }
     for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
         note_fiber(&kept.fibers[i], &node->fibers[i]);
     }
@@ -209,6 +211,10 @@ static long execute(nx_l0_node *node)
     if (result >= 0) {
         each(&kept, leave_open);
         leave_open(&node->handover);
+        /* What our starter gave us to hold, as the lock of the node's directory. */
+        for (int32_t i = 3; i < (int32_t)NX_L0_FIRST; i++) {
+            leave_open(&i);
+        }
         result = nx_sys(__NR_execveat, node->image, "", words, &words[3], AT_EMPTY_PATH);
         close_all_on_exec();
     }
@@ -378,7 +384,7 @@ void nx_l0_rise(nx_l0_node *node, const nx_l0_kept *from)
     if (node->image < 0 || node->handover < 0) {
         explain(node, node->handover < 0 ? node->handover : -EBADMSG_);
     }
-    for (uint32_t i = 2; i < NX_L0_CLIENTS; i++) {
+    for (uint32_t i = NX_CLIENT_OTHERS; i < NX_L0_CLIENTS; i++) {
         node->clients[i] = from->own[NX_KEPT_CLIENTS + i];
     }
     nx_l0_table_follow(node, from->own[NX_KEPT_TABLE]);
@@ -386,7 +392,7 @@ void nx_l0_rise(nx_l0_node *node, const nx_l0_kept *from)
     if (from->phoenixes.intensity <= NX_BREAKER_INTENSITY_MAX) {
         node->phoenixes = from->phoenixes;
     }
-    node->then = from->then;
+    node->then = from->then <= NX_THEN_REBOOT ? from->then : NX_THEN_STAY;
     node->watchdog_device = from->own[NX_KEPT_WATCHDOG];
     node->well_ns = nx_l0_clock(1);
     for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {

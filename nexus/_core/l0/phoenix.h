@@ -16,7 +16,7 @@ enum {
     NX_KEPT_LISTEN = 2,
     NX_KEPT_BEB = 3,
     NX_KEPT_WATCHDOG = 4,
-    NX_KEPT_CLIENTS = 6,
+    NX_KEPT_CLIENTS = 5,
     NX_KEPT_OWN = 16,
 };
 NX_STATIC_ASSERT(NX_KEPT_CLIENTS + NX_L0_CLIENTS == NX_KEPT_OWN, "docs/spec/node.md");

@@ -81,11 +81,10 @@ static long clone_and_run(struct clone_args *args, void (*run)(nx_l0_fiber *), n
 }
 
 long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber, void *stack,
-                 int32_t *pidfd, int32_t *pid)
+                 int32_t *pid)
 {
     struct clone_args args = {
         .flags = flags,
-        .pidfd = (uintptr_t)pidfd,
         .parent_tid = (uintptr_t)pid,
         /* Whoever is given a sibling hears of its end as it does of the giver's. */
         .exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD_,
@@ -161,29 +160,10 @@ static void keep_house(nx_l0_fiber *fiber, nx_l0_place *place, long pid)
     tell_l0(fiber);
 }
 
-/* The image: a sealed memfd, or the program as the fiber's own tree has it, which L0 closes. */
-static bool open_image(nx_l0_fiber *fiber, nx_l0_place *place)
-{
-    int32_t index = fiber->plan.image->descriptor;
-    const nx_bkdl_section *program = &fiber->plan.manifest.sections[NX_BKDL_PROGRAM];
-
-    if (index >= 0) {
-        place->image = fiber->descriptors[index];
-        return true;
-    }
-    nx_l0_enter(fiber, NX_STAGE_EXECUTE, 0);
-    place->image = (int32_t)nx_sys(__NR_openat, AT_FDCWD, program->data, O_PATH | O_CLOEXEC);
-    return nx_l0_ok(fiber, place->image);
-}
-
-/* A clone that is interrupted leaves a number here that is nobody's: the child, which there is only
- * when it was not, is who makes it known. */
-static int32_t own_pidfd;
 static long warden_pid;
 
 static void fiber_of(nx_l0_fiber *fiber)
 {
-    fiber->shared->lives[fiber->life & 1].fiber = own_pidfd;
     /* A warden that died before this tells nobody: without it we would wait for ever, or begin a
      * life that is another's. */
     if (nx_sys(__NR_prctl, PDEATHSIG_, SIGKILL_, 0, 0, 0) < 0 ||
@@ -193,16 +173,13 @@ static void fiber_of(nx_l0_fiber *fiber)
     nx_l0_become_fiber(fiber);
 }
 
-/* The fiber's own clone; when it returns the image runs or the start has failed. */
+/* The fiber's own clone, with a copy of L0's table of descriptors; when it returns the image runs
+ * or the start has failed. */
 static long clone_fiber(nx_l0_fiber *fiber, nx_l0_place *place)
 {
-    if (!open_image(fiber, place)) {
-        return -1;
-    }
     nx_l0_enter(fiber, NX_STAGE_FIBER_CLONE, 0);
     warden_pid = nx_sys0(__NR_getpid);
-    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_FILES, fiber_of, fiber,
-                           fiber_stack, &own_pidfd, NULL);
+    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK, fiber_of, fiber, fiber_stack, NULL);
     if (nx_l0_ok(fiber, pid) && place->report.error == 0) {
         /* Pairs with the acquire in nx_l0_life_heard. */
         __atomic_store_n(&place->report.stage, NX_STAGE_RUNNING, __ATOMIC_RELEASE);
@@ -243,8 +220,7 @@ static void warden(nx_l0_fiber *fiber)
     nx_l0_place *place = &fiber->shared->lives[fiber->life & 1];
 
     fiber->report = &place->report;
-    if (!nx_l0_tie(fiber) ||
-        ((policy->namespaces & CLONE_NEWNS) != 0 && !nx_l0_build_mounts(fiber, NX_TREE_LIFE))) {
+    if (!nx_l0_tie(fiber)) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     if ((policy->namespaces & CLONE_NEWPID) == 0) {
@@ -259,18 +235,21 @@ static void warden(nx_l0_fiber *fiber)
 
 static void builder(nx_l0_fiber *fiber)
 {
-    nx_l0_exit(nx_l0_tie(fiber) && nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE) ? 0
-                                                                               : NX_L0_EXIT_FAILED);
+    uint64_t spaces = nx_l0_policy(fiber)->namespaces;
+    bool built = nx_l0_tie(fiber) && ((spaces & CLONE_NEWUSER) == 0 || nx_l0_map_ids(fiber)) &&
+                 ((spaces & CLONE_NEWNET) == 0 || raise_loopback(fiber)) &&
+                 ((spaces & CLONE_NEWNS) == 0 || nx_l0_build_mounts(fiber, NX_TREE_TEMPLATE));
+
+    nx_l0_exit(built ? 0 : NX_L0_EXIT_FAILED);
 }
 
-/* The template's file tree is built with a table of descriptors that is not L0's: whoever ends the
- * template in the middle of it leaves none behind. */
-static bool build_tree(nx_l0_fiber *fiber)
+/* What the template's namespaces need is done with a table of descriptors that is not L0's: whoever
+ * ends the template in the middle of it leaves none behind. */
+static bool furnish(nx_l0_fiber *fiber)
 {
     int32_t status = -1;
 
-    long pid =
-        nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_FS, builder, fiber, fiber_stack, NULL, NULL);
+    long pid = nx_l0_clone(CLONE_VM | CLONE_VFORK | CLONE_FS, builder, fiber, fiber_stack, NULL);
     return nx_l0_ok(fiber, pid) && nx_l0_ok(fiber, nx_sys(__NR_wait4, pid, &status, 0, NULL)) &&
            status == 0;
 }
@@ -288,14 +267,12 @@ static void serve_lives(nx_l0_fiber *fiber)
     nx_l0_shared *shared = fiber->shared;
 
     fiber->report = &shared->template;
-    if (!nx_l0_tie(fiber) || ((spaces & CLONE_NEWUSER) != 0 && !nx_l0_map_ids(fiber)) ||
-        ((spaces & CLONE_NEWNET) != 0 && !raise_loopback(fiber)) ||
-        ((spaces & CLONE_NEWNS) != 0 && !build_tree(fiber)) || !nx_l0_bound_privileges(fiber)) {
+    if (!nx_l0_tie(fiber) || (spaces != 0 && !furnish(fiber)) || !nx_l0_bound_privileges(fiber)) {
         nx_l0_exit(NX_L0_EXIT_FAILED);
     }
     for (;;) {
         nx_l0_place *place = &shared->lives[++fiber->life & 1];
-        if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, NULL, &place->warden))) {
+        if (!nx_l0_ok(fiber, nx_l0_clone(own, warden, fiber, warden_stack, &place->warden))) {
             nx_l0_exit(NX_L0_EXIT_FAILED);
         }
         nx_l0_await(&shared->made, fiber->life);
@@ -314,11 +291,11 @@ void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index)
 {
     nx_l0_place *place = &fiber->shared->lives[index];
 
-    nx_l0_close(&place->fiber);
-    if (fiber->plan.image != NULL && fiber->plan.image->descriptor < 0) {
-        nx_l0_close(&place->image);
+    nx_l0_close(&place->control);
+    *place = (nx_l0_place){.control = -1};
+    if (fiber->slot == NX_NODE_OBSERVER) {
+        place->control = nx_l0_connect_observer(fiber->node, index);
     }
-    *place = (nx_l0_place){.fiber = -1, .image = -1};
     if (fiber->pages[index] != NULL) {
         *fiber->pages[index] = (nx_fiber_life){0};
     }
@@ -335,7 +312,7 @@ static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
     nx_l0_clear_place(fiber, 0);
     nx_l0_clear_place(fiber, 1);
     nx_l0_note_ids();
-    long pid = nx_l0_clone(flags, serve_lives, fiber, template_stack, NULL, NULL);
+    long pid = nx_l0_clone(flags, serve_lives, fiber, template_stack, NULL);
     if (!nx_l0_ok(fiber, pid)) {
         return false;
     }

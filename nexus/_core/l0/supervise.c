@@ -185,7 +185,6 @@ static void stop_all(nx_l0_node *node, uint32_t from, uint32_t to, uint64_t now_
             nx_l0_life_signal(&node->fibers[i], SIGTERM_);
             nx_l0_life_stop(&node->fibers[i], now_ns, true);
         }
-        node->fibers[i].wanted = false;
     }
 }
 

@@ -1,25 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The end of whoever a life left behind. */
+/* Who is below a warden: its fiber, and whoever a life left behind, whose end is here. */
 #include "nx_l0.h"
 
 #include <linux/fcntl.h>
+#include <linux/sched.h>
 
+#define ESRCH_           3
 #define SIGKILL_         9
 #define WNOHANG_         1
 #define SWEEP_ROUNDS_MAX 1000
+
+/* A list of children; its size or a negative errno. */
+static long read_list(const char *path, char *list, size_t size)
+{
+    long descriptor = nx_sys(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+
+    if (descriptor < 0) {
+        return descriptor;
+    }
+    long result = nx_sys(__NR_read, descriptor, list, size);
+    (void)nx_sys(__NR_close, descriptor);
+    return result;
+}
+
+int32_t nx_l0_fiber_pid(int32_t warden)
+{
+    char path[64];
+    char list[16];
+    nx_l0_digits digits;
+    const char *number = nx_l0_decimal(&digits, (uint64_t)warden);
+    int32_t pid = 0;
+
+    nx_l0_join(path, (const char *[]){"/proc/", number, "/task/", number, "/children"}, 5);
+    long size = read_list(path, list, sizeof list);
+    for (long i = 0; i < size && list[i] >= '0' && list[i] <= '9'; i++) {
+        pid = pid * 10 + (list[i] - '0');
+    }
+    return size < 0 ? (int32_t)size : pid > 0 ? pid : -ESRCH_;
+}
 
 void nx_l0_sweep(void)
 {
     static const uint64_t pause[2] = {0, NX_L0_MS};
     char list[4096];
 
+    /* Nothing may be opened in L0's table. */
+    (void)nx_sys(__NR_unshare, CLONE_FILES);
     for (int round = 0; round < SWEEP_ROUNDS_MAX; round++) {
-        long descriptor =
-            nx_sys(__NR_openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC, 0);
-        long size = descriptor < 0 ? 0 : nx_sys(__NR_read, descriptor, list, sizeof list);
-        if (descriptor >= 0) {
-            (void)nx_sys(__NR_close, descriptor);
-        }
+        long size = read_list("/proc/thread-self/children", list, sizeof list);
         if (size <= 0) {
             return;
         }

@@ -116,6 +116,7 @@ _shtab_nexus_bench_core_defaults_added=0
 _shtab_nexus_boot_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--for[shut down after so long]:SECONDS:"
+  "*--waive[accept for all fibers and the observer that this layer is missing, see nexus doctor]:LAYER:"
   "--quiet[tell that it is up, not what happens]"
   "--node[the node\'s directory\; without it NEXUS_NODE, or your own\: \~\/.local\/share\/nexus]:DIR:"
   "--json[print JSON, for programs]"
@@ -272,7 +273,7 @@ _shtab_nexus_run_options=(
   "--tier[hold it to the time budget of this tier]:tier:(photon matter gravity void)"
   "*--limit[memory, file, stack, core (bytes, with K, M, G, T), cpu (seconds), processes, files]:NAME=NUMBER:"
   "--restart[when it starts again\; never]:restart:(never on-failure always)"
-  "--survivability[its level of fault handling\; recorded, and of no effect yet]:survivability:(sovereign hardened radiation)"
+  "--survivability[the least of fault handling that is on\; what takes L1 is on in a node alone]:survivability:(sovereign hardened radiation)"
   "--seal[run a sealed copy, checked at each start]"
   "--session[a session of its own, without terminal]"
   "*--waive[accept that this layer is missing\; --explain lists them]:LAYER:"

@@ -18,6 +18,8 @@ from nexus.logic.node import (
 
 WHOLE = """
 survivability "hardened"
+waive "user-namespace" "landlock-scopes"
+waive "pid-namespace"
 group "telemetry" strategy="rest-for-one" {
     fiber "pulse" {
         module "a.b" "--rate" "5"
@@ -28,7 +30,7 @@ group "telemetry" strategy="rest-for-one" {
     fiber "digest" { program "/bin/cat"; checkpoint; standby; restart "always" }
 }
 group "alone" { fiber "one" { program "/bin/true" } }
-fiber "free" { program "/bin/true" }
+fiber "free" { program "/bin/true"; held }
 channel "telemetry" from="pulse" to="digest" slots=4 size=10
 channel "back" from="digest" to="pulse"
 """
@@ -37,6 +39,8 @@ channel "back" from="digest" to="pulse"
 def test_every_node_is_read() -> None:
     node = parse_node(WHOLE, "/node")
     assert node.survivability == "hardened"
+    assert node.waived == {"user namespace", "landlock scopes", "pid namespace"}
+    assert [fiber.held for fiber in node.fibers] == [False, False, False, True]
     pulse, digest, one, free = node.fibers
     assert [fiber.name for fiber in node.fibers] == ["pulse", "digest", "one", "free"]
     assert pulse.module == ("a.b", "--rate", "5")
@@ -97,6 +101,9 @@ TWO = 'fiber "a" { program "x" }\nfiber "b" { program "x" }\n'
         ('fiber "a" { program "x"; module "y" }', "takes one of program and module"),
         ('fiber "a b" { program "x" }', "'a b' is no name of a fiber"),
         ('fiber "a" { program "x"; checkpoint "for ever" }', "takes #true or #false"),
+        ('fiber "a" { program "x"; held "yes" }', "takes #true or #false"),
+        ("waive", "takes 1"),
+        ('waive "a" { b; }', "waive"),
         ('fiber "a" { program "x"; standby; standby }', "two nodes 'standby'"),
         ('fiber "a" { program "x"; open "n" }', "takes 2 to 2 values"),
         ('fiber "a" { program "x"; open "n" "p" write=1 }', "write is #true or #false"),

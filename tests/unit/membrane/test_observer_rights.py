@@ -46,7 +46,7 @@ def test_a_host_that_lacks_a_layer_boots_no_node_and_is_told_why(
     directory.prepare()
     with (
         Assembly(directory, parse_node("", str(directory.path))) as made,
-        pytest.raises(UnenforceableError, match="for its observer") as caught,
+        pytest.raises(UnenforceableError, match="the observer L1") as caught,
     ):
         made.observer(("--ledger", str(directory.ledger)))
     assert caught.value.hint is not None
