@@ -110,6 +110,12 @@ class DeniedError(LocalError, PermissionError):
     exit_code = 20
 
 
+class RevokedError(DeniedError):
+    """The right to a channel's end or to an opened file was taken while it was in use."""
+
+    code = "NX-CAP-003"
+
+
 class CorruptError(FaultError):
     """Stored or shared bytes contradict themselves."""
 

@@ -13,6 +13,7 @@ cdef extern from "nx_ring_map.h" nogil:
         NX_EDENIED
         NX_ESYS
         NX_ETIMEOUT
+        NX_ECLOSED
         NX_ECORRUPT
         NX_HEAL_NOW
         NX_RING_SPSC
@@ -80,6 +81,8 @@ cdef extern from "nx_ring_map.h" nogil:
     int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns)
     int nx_ring_map_wake_fd(nx_ring_map *map)
     int nx_ring_map_arm(nx_ring_map *map)
+    bint nx_ring_map_is_closed(const nx_ring_map *map)
+    void nx_ring_map_heed(nx_ring_map *map, const uint64_t *word, uint64_t bits)
     int64_t nx_ring_map_clock()
     void nx_ring_map_read_stats(const nx_ring_map *map, nx_ring_stats *ret)
     void nx_ring_map_notify(nx_ring_map *map)
@@ -89,6 +92,15 @@ cdef extern from "nx_ring_rows.h" nogil:
     int nx_ring_put_rows(nx_ring *ring, const uint8_t *rows, uint64_t size, uint64_t count,
                          uint64_t *ret)
     uint64_t nx_ring_get_rows(nx_ring *ring, uint8_t *rows, uint64_t size, uint64_t count)
+
+
+cdef extern from "nx_fiber.h" nogil:
+    enum:
+        NX_FIBER_DESCRIPTOR_MAX
+    ctypedef struct nx_fiber_life:
+        uint64_t revoked
+    int nx_fiber_life_map(int fd, const nx_fiber_life **ret)
+    void nx_fiber_life_unmap(const nx_fiber_life *life)
 
 
 cdef class RingHandle:
@@ -101,6 +113,8 @@ cdef class RingHandle:
     cdef uint32_t reading
     cdef uint32_t waiting
     cdef int waiters
+    cdef const nx_fiber_life *life
+    cdef str what
 
     cdef int64_t limit_of(self, object timeout) except -1
     cdef int count_waiter(self) except -1
@@ -108,6 +122,25 @@ cdef class RingHandle:
     cdef int check_idle(self, str verb) except -1
     cdef int become_producer(self) except -1
     cdef int become_consumer(self) except -1
+    cdef int refuse_revoked(self) except -1
     cdef int wait_record(self, int64_t deadline) except -1
     cdef int wait_room(self, uint64_t size, int64_t deadline) except -1
     cdef int peek(self, const uint8_t **place, uint32_t *size) except -1
+
+
+cdef inline int ready_to_put(RingHandle ring) except -1:
+    """The handle is the producer, and may be: one compare and one load, as a rule."""
+    if ring.put_pass != nx_owner_generation:
+        ring.become_producer()
+    if nx_ring_map_is_closed(ring.map):
+        ring.refuse_revoked()
+    return 0
+
+
+cdef inline int ready_to_get(RingHandle ring) except -1:
+    """The handle is the consumer, and may be."""
+    if ring.get_pass != nx_owner_generation:
+        ring.become_consumer()
+    if nx_ring_map_is_closed(ring.map):
+        ring.refuse_revoked()
+    return 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nexus import errors
 
-from nexus._core._args cimport as_flag
+from nexus._core._args cimport as_bounded, as_flag
 from nexus._core._errors cimport raise_code
 from nexus._core._seconds cimport as_ns
 
@@ -86,6 +86,12 @@ cdef class RingHandle:
         self.get_pass = nx_owner_generation
         return 0
 
+    cdef int refuse_revoked(self) except -1:
+        raise errors.RevokedError(
+            f"{self.what} was revoked, at this end or at the other",
+            hint="nexus cap grant gives it back: see docs/guides/node.md",
+        )
+
     cdef int peek(self, const uint8_t **place, uint32_t *size) except -1:
         """1 and a record, or 0 when there is none."""
         cdef int code
@@ -123,8 +129,7 @@ cdef class RingHandle:
         self.count_waiter()
         try:
             while True:
-                if self.get_pass != nx_owner_generation:
-                    self.become_consumer()
+                ready_to_get(self)
                 map = self.map
                 if self.peek(&place, &size):
                     return 1
@@ -137,6 +142,8 @@ cdef class RingHandle:
                     if errno != EINTR:
                         PyErr_SetFromErrno(OSError)
                     PyErr_CheckSignals()
+                elif code == NX_ECLOSED:
+                    self.refuse_revoked()
                 elif code == NX_EBUSY:
                     nx_ring_map_heal(map, NX_HEAL_NOW)
         finally:
@@ -159,6 +166,8 @@ cdef class RingHandle:
             if errno != EINTR:
                 PyErr_SetFromErrno(OSError)
             PyErr_CheckSignals()
+        if code == NX_ECLOSED:
+            self.refuse_revoked()
         return 1 if code != NX_ETIMEOUT else 0
 
     def wait(self, timeout=None):
@@ -187,8 +196,7 @@ cdef class RingHandle:
             OSError: no eventfd could be made.
         """
         cdef int code
-        if self.get_pass != nx_owner_generation:
-            self.become_consumer()
+        ready_to_get(self)
         code = nx_ring_map_arm(self.map)
         if code == NX_EBUSY:
             return False
@@ -251,6 +259,31 @@ cdef class RingHandle:
         else:
             raise ValueError(f"a role is 'producer' or 'consumer', not {role!r}")
 
+    def heed(self, life, number, what, /):
+        """Obey a life page: what the supervisor revoked, neither puts nor gets from then on.
+
+        Args:
+            life: descriptor of the page; stays the caller's.
+            number: of the handle; its bit of the page's word `revoked`.
+            what: how errors name this ring.
+
+        Raises:
+            ValueError: the file does not have 64 bytes.
+            OSError: the descriptor is not open, or cannot be mapped for reading.
+        """
+        cdef const nx_fiber_life *page = NULL
+        cdef int descriptor = <int>as_bounded(life, 0x7FFFFFFF)
+        cdef uint64_t shift = <uint64_t>as_bounded(number, NX_FIBER_DESCRIPTOR_MAX)
+        self.check_open()
+        if self.life is not NULL:
+            raise ValueError("this ring obeys a life page already")
+        if not isinstance(what, str):
+            raise TypeError(f"a name is a str, not {type(what).__name__}")
+        raise_code(nx_fiber_life_map(descriptor, &page), "a life page has 64 bytes")
+        self.life = page
+        self.what = what
+        nx_ring_map_heed(self.map, &page.revoked, <uint64_t>1 << shift)
+
     def stats(self):
         """The counters of the ring, as `RingStats`; each is true for itself."""
         cdef nx_ring_stats now
@@ -292,6 +325,8 @@ cdef class RingHandle:
     def __dealloc__(self):
         if self.map is not NULL:
             nx_ring_map_destroy(self.map)
+        if self.life is not NULL:
+            nx_fiber_life_unmap(self.life)
 
     def __enter__(self):
         self.check_open()

@@ -34,6 +34,7 @@ cdef extern from "nx_fiber.h" nogil:
         uint64_t floor
         uint64_t time_ns
         uint32_t own_epoch
+        uint64_t revoked
     ctypedef struct nx_fiber_handle:
         const char *name
         uint8_t name_size
@@ -214,6 +215,12 @@ cdef class LifePage:
         """When the life began, in seconds of the monotonic clock."""
         self.check_open()
         return self.page.time_ns / 1e9
+
+    @property
+    def revoked(self):
+        """Bit n: what has the number n was taken, here or at the other end of its channel."""
+        self.check_open()
+        return self.page.revoked
 
     @property
     def closed(self):

@@ -27,6 +27,7 @@ from nexus import errors
 
 from nexus._core._args cimport as_bounded, as_flag, as_size, view_open
 from nexus._core._errors cimport raise_code
+from nexus._core._ring_handle cimport ready_to_get, ready_to_put
 from nexus._core.span cimport Span
 
 cdef extern from *:
@@ -199,15 +200,13 @@ cdef class Ring(RingHandle):
         cdef uint64_t size
         cdef int code
         if PyBytes_CheckExact(data):
-            if self.put_pass != nx_owner_generation:
-                self.become_producer()
+            ready_to_put(self)
             size = <uint64_t>PyBytes_GET_SIZE(data)
             code = put_one(self.map, PyBytes_AS_STRING(data), size)
         else:
             view_open(data, &view)
             try:
-                if self.put_pass != nx_owner_generation:
-                    self.become_producer()
+                ready_to_put(self)
                 size = <uint64_t>view.len
                 code = put_one(self.map, view.buf, size)
             finally:
@@ -227,8 +226,7 @@ cdef class Ring(RingHandle):
         cdef const uint8_t *place = NULL
         cdef uint32_t size = 0
         cdef bytes record
-        if self.get_pass != nx_owner_generation:
-            self.become_consumer()
+        ready_to_get(self)
         if nx_ring_peek(&self.map.ring, &place, &size) != NX_OK:
             if not self.peek(&place, &size):
                 return None
@@ -251,8 +249,7 @@ cdef class Ring(RingHandle):
         cdef int64_t deadline = -1
         cdef int code
         while True:
-            if self.put_pass != nx_owner_generation:
-                self.become_producer()
+            ready_to_put(self)
             code = put_one(self.map, PyBytes_AS_STRING(record), size)
             if code == NX_OK:
                 return True
@@ -294,8 +291,7 @@ cdef class Ring(RingHandle):
                 # Foreign buffers can run code of their own, so they are copied before we start.
                 prepared = [copy_of(record) for record in prepared]
                 break
-        if self.put_pass != nx_owner_generation:
-            self.become_producer()
+        ready_to_put(self)
         for i in range(PyList_GET_SIZE(prepared)):
             item = nx_list_item(prepared, i)
             if <uint64_t>nx_bytes_size(item) > self.map.ring.payload_max:
@@ -376,8 +372,7 @@ cdef class Ring(RingHandle):
         try:
             size = row_size(&view, record_size)
             count = row_count(&view, size)
-            if self.put_pass != nx_owner_generation:
-                self.become_producer()
+            ready_to_put(self)
             code = nx_ring_put_rows(&self.map.ring, <const uint8_t *>view.buf, size, count, &done)
             return self._end_batch(code, count, done, size)
         finally:
@@ -396,8 +391,7 @@ cdef class Ring(RingHandle):
         cdef nx_ring *ring
         cdef uint64_t position, records_out
         cdef bytes record
-        if self.get_pass != nx_owner_generation:
-            self.become_consumer()
+        ready_to_get(self)
         if most == 0 or not self.peek(&place, &size):
             return records
         ring = &self.map.ring
@@ -441,8 +435,7 @@ cdef class Ring(RingHandle):
         try:
             size = row_size(&view, record_size)
             count = row_count(&view, size)
-            if self.get_pass != nx_owner_generation:
-                self.become_consumer()
+            ready_to_get(self)
             if count == 0 or not self.peek(&place, &length):
                 return 0
             if length != size:
@@ -463,8 +456,7 @@ cdef class Ring(RingHandle):
         """
         cdef const uint8_t *place = NULL
         cdef uint32_t size = 0
-        if self.get_pass != nx_owner_generation:
-            self.become_consumer()
+        ready_to_get(self)
         if not self.peek(&place, &size):
             return None
         return Span.show(self, place, size)
@@ -483,8 +475,7 @@ cdef class Ring(RingHandle):
         cdef uint8_t *place = NULL
         cdef nx_ring *ring
         cdef int code
-        if self.put_pass != nx_owner_generation:
-            self.become_producer()
+        ready_to_put(self)
         ring = &self.map.ring
         if length > ring.payload_max:
             code = NX_ETOOBIG

@@ -105,6 +105,7 @@ def _up(
                 "waived": [
                     {"layer": name, "fibers": fibers} for name, fibers in node.waived.items()
                 ],
+                "unwatched": list(node.unwatched),
             },
         )
     else:
@@ -113,6 +114,9 @@ def _up(
         where = "" if own else f", each with --node {directory.path}"
         for name, fibers in node.waived.items():
             output.line(f"without the {name}, as asked, for {', '.join(fibers)}: {LAYERS[name]}")
+        if node.unwatched:
+            names = ", ".join(node.unwatched)
+            output.line(f"without a baseline of its traffic, for want of handles: {names}")
         output.line(f"look at it with: nexus status, nexus stl watch, nexus fiber show NAME{where}")
     output.flush()
 

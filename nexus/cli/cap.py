@@ -10,7 +10,7 @@ from nexus.cli.node_client import NodeClient, connect
 from nexus.cli.output import Output
 from nexus.logic.control import FiberPlace
 from nexus.physics import siphash24
-from nexus.seams.supervisor import CapabilityWord, FiberEntry
+from nexus.seams.supervisor import CapabilityWord, FiberEntry, Taken
 
 __all__ = ["run"]
 
@@ -18,6 +18,16 @@ TYPES = ("null", "entity", "channel", "memory", "interrupt", "time", "entropy")
 RIGHTS = ("read", "write", "execute", "map", "delegate", "revoke", "copy", "spawn")
 # Under which the names of objects are hashed, docs/spec/bkdl.md.
 NAME_KEY = bytes(range(16))
+
+
+# A channel's end or an opened file is named by its number in the fiber, below 64, behind this.
+_HANDLE, _HANDLES = "#", 64
+_HANDLE_TYPES = ("channel", "memory")
+_TAKEN = {
+    Taken.WORD: "",
+    Taken.CHANNEL: "; the channel is closed at both ends",
+    Taken.FILE: "; the life that had the file open is ended, the next begins without",
+}
 
 
 def _rights_text(mask: int) -> str:
@@ -39,7 +49,18 @@ def _object(text: str) -> tuple[int, int]:
         raise UsageError(
             f"{text!r} is no object", hint=f"TYPE:NAME, and TYPE one of {', '.join(TYPES[1:])}"
         )
+    if name.startswith(_HANDLE) and kind in _HANDLE_TYPES:
+        number = name.removeprefix(_HANDLE)
+        if not number.isascii() or not number.isdigit() or int(number) >= _HANDLES:
+            raise UsageError(f"{text!r} names no handle", hint=f"{kind}:#5, from nexus cap list")
+        return TYPES.index(kind), int(number)
     return TYPES.index(kind), siphash24(NAME_KEY, name.encode())
+
+
+def _object_text(word: CapabilityWord) -> str:
+    if word.object < _HANDLES and TYPES[min(word.type, len(TYPES) - 1)] in _HANDLE_TYPES:
+        return f"{_HANDLE}{word.object}"
+    return f"{word.object:016x}"
 
 
 def _bounds(text: str) -> tuple[int, int]:
@@ -57,10 +78,11 @@ def _record(fiber: FiberEntry, word: CapabilityWord) -> dict[str, object]:
         "index": word.index,
         "type": TYPES[word.type] if word.type < len(TYPES) else str(word.type),
         "rights": _rights_text(word.rights).split(","),
-        "object": f"{word.object:016x}",
+        "object": _object_text(word),
         "start": word.start,
         "end": word.end,
         "parent": word.parent - 1 if word.parent else None,
+        "depth": word.depth,
         "epoch": word.epoch,
         "live": word.epoch == fiber.epoch,
     }
@@ -77,7 +99,7 @@ def _list(node: NodeClient, name: str | None, output: Output) -> None:
     if not items:
         output.line("no capabilities")
         return
-    heads = ("fiber", "index", "type", "rights", "object", "start", "end", "parent")
+    heads = ("fiber", "index", "type", "rights", "object", "start", "end", "parent", "depth")
     rows = [
         tuple(",".join(v) if isinstance(v := item[head], list) else str(v) for head in heads)
         for item in items
@@ -100,11 +122,12 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         fiber = node.find(arguments.fiber)
         place = FiberPlace.of(fiber)
         if arguments.verb == "revoke":
-            count = node.control.revoke(place, arguments.index)
+            count, taken = node.control.revoke(place, arguments.index)
             if output.json:
-                output.document("revoked", {"fiber": fiber.name, "count": count})
+                told = {"fiber": fiber.name, "count": count, "taken": taken.name.lower()}
+                output.document("revoked", told)
             else:
-                output.line(f"{count} taken from {fiber.name}")
+                output.line(f"{count} taken from {fiber.name}{_TAKEN[taken]}")
             return 0
         index = node.control.grant(place, parent=arguments.parent, **wanted)
         if output.json:

@@ -6,6 +6,8 @@ import signal
 import struct
 from collections.abc import Mapping
 
+from nexus.cli.baseline_text import metric_value
+from nexus.seams.baselines import Metric
 from nexus.seams.events import Event, EventKind
 from nexus.seams.supervisor import Feature, VerdictCode
 
@@ -48,6 +50,18 @@ def _double(bits: int) -> float:
     return float(value)
 
 
+def _anomaly(event: Event) -> str:
+    value, mean, _ = (_double(bits) for bits in event.data)
+    try:
+        metric = Metric(event.entity & 0xFFFFFFFF)
+    except ValueError:
+        return f"metric {event.entity}"
+    found, normal = metric_value(metric, value), metric_value(metric, mean)
+    channel = event.entity >> 32
+    where = f" of channel {channel}" if channel else ""
+    return f"{metric.name.lower()}{where} is {found:.4g}, where {normal:.4g} is normal"
+
+
 def _detail(event: Event) -> str:
     """What the data of an event say."""
     one, two, three = event.data
@@ -63,8 +77,7 @@ def _detail(event: Event) -> str:
     if kind == EventKind.TIER_DEMOTION:
         return f"tier {one} to {event.entity}"
     if kind == EventKind.ANOMALY_DETECTED:
-        value, mean, deviation = (_double(bits) for bits in event.data)
-        return f"{value:.4g}, where {mean:.4g} with deviation {deviation:.2g} is normal"
+        return _anomaly(event)
     if kind == EventKind.VERDICT_ISSUED:
         try:
             word = VerdictCode(event.entity).name

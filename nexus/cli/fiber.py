@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from nexus.cli.baseline_text import baseline_records, tell_baselines
 from nexus.cli.fiber_text import FIBER_HEADS, fiber_record, fiber_row, policy_rows, state_word
 from nexus.cli.node_client import NodeClient, connect
 from nexus.cli.output import Output
@@ -41,14 +42,17 @@ def _show(node: NodeClient, fiber: FiberEntry, lines: int, output: Output) -> No
     record = fiber_record(fiber)
     tail = _tail(node, fiber, lines)
     policy = node.directory.read_policy(fiber.name)
+    learned = baseline_records(node.table, node.directory.baselines, fiber)
     if output.json:
-        output.document("fiber", {**record, "policy": policy, "log": tail})
+        told = {"policy": policy, "baselines": learned, "log": tail}
+        output.document("fiber", {**record, **told})
         return
     rows = [
         (name.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
         for name, value in record.items()
     ]
     output.table([*rows, *policy_rows(policy)])
+    tell_baselines(node.table, fiber, learned, output)
     if tail:
         output.line()
         output.line(f"last of {node.directory.log(fiber.name)}:")
@@ -99,7 +103,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             _act(node, fiber, arguments)
         (after,) = [one for one in node.table.fibers() if one.slot == fiber.slot]
         if output.json:
-            output.document("fiber", {**fiber_record(after), "policy": None, "log": []})
+            document = fiber_record(after)
+            document |= {"policy": None, "baselines": [], "log": []}
+            output.document("fiber", document)
         else:
             output.line(f"{after.name} is {state_word(after)}, life {after.lives}")
     return 0

@@ -113,13 +113,15 @@ def _add_cap(commands: Commands) -> None:
         "cap",
         "Give a fiber a capability.",
         "  nexus cap grant digest memory:frames --rights read,map --bounds 0:4096\n"
-        "  nexus cap grant digest memory:frames --rights read --parent 0",
+        "  nexus cap grant digest memory:frames --rights read --parent 0\n"
+        "  nexus cap grant digest 'channel:#5' --rights read,map",
     )
     _fiber_name(grant)
     grant.add_argument(
         "object",
         metavar="TYPE:NAME",
-        help="entity, channel, memory, interrupt, time or entropy; and any name for the object",
+        help="entity, channel, memory, interrupt, time or entropy; and any name for the object, "
+        "or of a handle that was revoked its number, as #5",
     )
     grant.add_argument(
         "--rights",
@@ -135,7 +137,7 @@ def _add_cap(commands: Commands) -> None:
         verbs,
         "revoke",
         "cap",
-        "Take a capability away, and all that was derived from it.",
+        "Take a capability away, all that was derived from it, and the handle that it names.",
         "  nexus cap revoke digest 0",
     )
     _fiber_name(revoke)

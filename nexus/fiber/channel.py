@@ -40,6 +40,7 @@ class Channel(Generic[T]):
             TooLargeError: there never will be.
             RecordError: it is not what this channel carries.
             NoHandleError: this is the reading end.
+            RevokedError: this end or the other was taken; also while asleep.
         """
         if self.way != "write":
             self._wrong_end("write")
@@ -59,6 +60,7 @@ class Channel(Generic[T]):
             DeadlineError: none came within `timeout` seconds.
             PeerRecordError: what came is not what this channel carries; it is consumed.
             NoHandleError: this is the writing end.
+            RevokedError: as `send`.
         """
         if self.way != "read":
             self._wrong_end("read")

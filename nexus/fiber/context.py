@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
 
-from nexus.errors import CorruptError, HandlesError, NoHandleError
+from nexus.errors import CorruptError, HandlesError, NoHandleError, RevokedError
 from nexus.fiber.channel import Channel, RecordChannel
 from nexus.physics import CheckpointSlot, LifePage, Ring, fiber_name, give_up_cpu
 
@@ -56,7 +56,10 @@ class Context:
         self._image = self._epoch = 0
         for name, (number, way) in handles.channels.items():
             self._ends[name] = Channel(name, way, _attach_ring(name, number))
+            if handles.life is not None:
+                self._ends[name].ring.heed(handles.life, number, f"the channel {name!r}")
         page = None if handles.life is None else _attach_page(handles.life)
+        self._page = page
         if page is not None:
             page.wait()
             self.life = page.life
@@ -72,8 +75,6 @@ class Context:
             if page is not None and page.floor != 0:
                 found = self._slot.restore(image=page.image, epoch=page.epoch, floor=page.floor)
                 self.restored = None if found is None else found.blob
-        if page is not None:
-            page.close()
 
     def checkpoint(self, blob: bytes) -> int:
         """Save what the next life needs to go on from here.
@@ -122,11 +123,14 @@ class Context:
 
         Raises:
             NoHandleError: nothing was opened under this name.
+            RevokedError: its owner has taken it back.
         """
         number = self._files.get(name)
         if number is None:
             known = ", ".join(sorted(self._files)) or "none"
             raise NoHandleError(f"nothing is opened as {name!r}; there is: {known}")
+        if self._page is not None and self._page.revoked >> number & 1:
+            raise RevokedError(f"what is opened as {name!r} was revoked")
         own = os.dup(number)
         return io.FileIO(own, _mode(own))
 

@@ -25,6 +25,7 @@ from nexus.seams.supervisor import (
     Request,
     Supervisor,
     SystemTable,
+    Taken,
 )
 
 __all__ = ["STAGES", "Control", "FiberEnd", "FiberPlace"]
@@ -213,9 +214,14 @@ class Control:
         )
         return answer.words[0]
 
-    def revoke(self, place: FiberPlace, index: int) -> int:
-        """Take a capability and all that was derived from it; how many."""
-        return self._ask(Operation.REVOKE, place, index=index).words[0]
+    def revoke(self, place: FiberPlace, index: int) -> tuple[int, Taken]:
+        """Take a capability and all that was derived from it; how many, and what went with it.
+
+        The last one that names a handle closes a channel at both ends, or ends the life that has
+        the file open.
+        """
+        words = self._ask(Operation.REVOKE, place, index=index).words
+        return words[0], Taken(words[1])
 
     def guard(self, words: Sequence[int], device: int | None) -> int:
         """Say how far Phoenix may go; the timeout that the watchdog took, 0 without one."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import ckdl
 
 from nexus.errors import ManifestError, NodeError
-from nexus.logic.bkdl import HANDLE_CHECKPOINT, HANDLE_LIFE, Policy
+from nexus.logic.bkdl import HANDLE_CHECKPOINT, HANDLE_LIFE, Descriptor, Policy
 from nexus.logic.guard import GUARD_NODES, Guard, read_guard
 from nexus.logic.manifest import Draft, NodeReader, parse_document, read_fiber
 from nexus.seams.supervisor import FIBERS_MAX, SURVIVABILITY
@@ -51,6 +51,9 @@ _STRATEGIES = {"one-for-one": 0, "one-for-all": 1, "rest-for-one": 2}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _FIRST_HANDLE, _LAST_HANDLE = 3, 63
 _STANDBY = 16
+# Types and rights of capabilities; a handle's number is the object, docs/spec/node.md.
+_CHANNEL, _MEMORY = 2, 3
+_READ, _WRITE, _MAP = 1, 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +148,12 @@ class Handles:
     Attributes:
         table: for the plan: what, and the number that the fiber has it as.
         variable: NEXUS_FIBER, or empty when it gets nothing.
+        capabilities: one for each end of a channel and each opened file.
     """
 
     table: tuple[tuple[int, int], ...]
     variable: str
+    capabilities: tuple[Descriptor, ...]
 
 
 def _wrong(message: str, hint: str | None = None) -> NodeError:
@@ -353,11 +358,15 @@ def fiber_handles(
         NodeError: there are more than a fiber can have.
     """
     given: list[tuple[str, int]] = []
+    rights: list[tuple[int, int]] = []
     for channel in channels:
         if fiber.name in (channel.source, channel.target):
             way = "write" if fiber.name == channel.source else "read"
             given.append((f"{way}:{channel.name}", places[f"channel {channel.name}"]))
-    given += [(f"open:{one.name}", places[f"open {one.name}"]) for one in fiber.openings]
+            rights.append((_CHANNEL, _MAP | (_WRITE if way == "write" else _READ)))
+    for one in fiber.openings:
+        given.append((f"open:{one.name}", places[f"open {one.name}"]))
+        rights.append((_MEMORY, _READ | _WRITE if one.writable else _READ))
     first: list[tuple[str, int]] = []
     if given or fiber.module or fiber.checkpoint or fiber.standby:
         first.append(("life", HANDLE_LIFE))
@@ -370,6 +379,10 @@ def fiber_handles(
     return Handles(
         tuple((what, number) for number, (_, what) in numbered),
         " ".join(f"{kind}={number}" for number, (kind, _) in numbered),
+        tuple(
+            Descriptor(kind, mask, number)
+            for (number, _), (kind, mask) in zip(numbered[len(first) :], rights, strict=True)
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from nexus.logic.ledger import Ledger
 from nexus.logic.normality import Finding, Normality
 from nexus.physics.stl import encode_event
+from nexus.seams.baselines import Baselines
 from nexus.seams.clock import Clock
 from nexus.seams.events import EventKind
 from nexus.seams.supervisor import L1_SLOT, Feature, NodeState, Observer, SystemTable
@@ -23,6 +24,8 @@ __all__ = ["ObserverEngine"]
 BEAT_S = 0.4
 # Between looks at the table: baselines are fed, and the features read.
 LOOK_S = 1.0
+# Between two times that what was learned is shown: it costs more than a look.
+LOOKS_SHOWN = 5
 # When the node shuts down, so that a request to end is never slept over.
 END_S = 0.05
 _TICKS = Feature.HEARTBEAT | Feature.BASELINE | Feature.VERDICTS
@@ -42,6 +45,8 @@ class ObserverEngine:
         ledger: taken over already.
         clock: the node's.
         look: tells L0 that there are verdicts.
+        normality: what is learned, from the channels that are watched.
+        baselines: where it is shown.
     """
 
     def __init__(
@@ -51,13 +56,17 @@ class ObserverEngine:
         ledger: Ledger,
         clock: Clock,
         look: Callable[[], None],
+        normality: Normality,
+        baselines: Baselines,
     ) -> None:
         self._table = table
         self._page = page
         self._ledger = ledger
         self._clock = clock
         self._look = look
-        self._normality = Normality()
+        self._normality = normality
+        self._baselines = baselines
+        self._looks = 0
         self._features = Feature(0)
         self._look_ns = 0
         head = table.head()
@@ -92,16 +101,20 @@ class ObserverEngine:
 
     def _look_for_the_abnormal(self, now_ns: int) -> None:
         if self._features & Feature.BASELINE:
-            for finding in self._normality.look(self._table.fibers(), now_ns):
+            findings = self._normality.look(self._table.fibers(), now_ns)
+            for finding in findings:
                 self._tell(finding, now_ns, bool(self._features & Feature.VERDICTS))
             self._ledger.flush()
+            if findings or self._looks % LOOKS_SHOWN == 0:
+                self._baselines.show(self._table.head().start_ns, self._normality.learned())
+            self._looks += 1
 
     def _tell(self, finding: Finding, now_ns: int, verdicts: bool) -> None:
         raw = encode_event(
             EventKind.ANOMALY_DETECTED,
             time_ns=now_ns,
             fiber=finding.fiber,
-            entity=finding.metric,
+            entity=finding.entity,
             cause=self.newest,
             data=(_bits(finding.value), _bits(finding.mean), _bits(finding.deviation)),
         )

@@ -16,6 +16,7 @@ from nexus.logic.bkdl import (
 from nexus.logic.confine import FiberSpec, HostLayers, confine, policy_record
 from nexus.logic.manifest import Draft, Program, complete
 from nexus.logic.node import (
+    Handles,
     NodeDescription,
     NodeFiber,
     check_restart,
@@ -39,6 +40,8 @@ _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 SLOT_BYTES = 82_576  # docs/spec/checkpoint.md
 _PLAN_FIRST = 4  # START begins with plan, stdin, stdout, stderr
 _L1 = "L1"
+# A plan has at most 60 handles, and L1 has five without channels: docs/spec/node.md.
+WATCHED_MAX = 55
 
 
 def find_image(words: Sequence[str], directory: str) -> Program:
@@ -118,7 +121,7 @@ class Assembly:
             extra.append(self._checkpoints(fiber.name))
         handles = fiber_handles(fiber, self._node.channels, places)
         variables = {"NEXUS_FIBER": handles.variable, "NEXUS_NAME": fiber.name}
-        return self._start(fiber, handles.table, variables if handles.variable else {}, extra)
+        return self._start(fiber, handles, variables if handles.variable else {}, extra)
 
     def _checkpoints(self, fiber: str) -> int:
         """The file of a durable fiber's checkpoints; one that is not as long as a slot is new."""
@@ -149,14 +152,34 @@ class Assembly:
             period_ms=10_000,
             survivability=self._node.survivability,  # the floor of the node's feature mask
         )
-        key = self._keep(os.open(self._directory.key, os.O_RDONLY | os.O_CLOEXEC))
-        table = ((HANDLE_SYSTABLE, 3), (HANDLE_CONTROL, 4), (HANDLE_OBSERVER, 5), (_PLAN_FIRST, 6))
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        own = [
+            self._keep(os.open(self._directory.key, os.O_RDONLY | os.O_CLOEXEC)),
+            self._keep(os.open(self._directory.baselines, flags, 0o600)),
+        ]
+        watched = self._node.channels[:WATCHED_MAX]
+        # Opened anew, for reading alone: L1 can change nothing of what it watches.
+        own += [
+            self._keep(os.open(f"/proc/self/fd/{ring.fd}", os.O_RDONLY | os.O_CLOEXEC))
+            for ring in (self._rings[one.name] for one in watched)
+        ]
+        special = ((HANDLE_SYSTABLE, 3), (HANDLE_CONTROL, 4), (HANDLE_OBSERVER, 5))
+        table = (*special, *((_PLAN_FIRST + i, 6 + i) for i in range(len(own))))
         numbers = ("--table", "3", "--control", "4", "--observer", "5", "--key", "6")
-        module = ("nexus.logic", *numbers, *words)
+        watches = [
+            f"--watch={one.name}:{one.source}:{one.target}={number}"
+            for number, one in enumerate(watched, 8)
+        ]
+        module = ("nexus.logic", *numbers, "--baselines", "7", *watches, *words)
         try:
-            return self._start(NodeFiber(draft, module), table, {}, [key])
+            return self._start(NodeFiber(draft, module), Handles(table, "", ()), {}, own)
         except UnenforceableError as error:
             raise UnenforceableError(f"the observer L1: {error}", hint=error.hint) from error
+
+    @property
+    def unwatched(self) -> list[str]:
+        """The channels of whose traffic L1 learns nothing, for want of handles."""
+        return [one.name for one in self._node.channels[WATCHED_MAX:]]
 
     def _program(self, fiber: NodeFiber) -> tuple[Draft, Program]:
         draft = replace(fiber.draft, waived=fiber.draft.waived | self._node.waived)
@@ -187,7 +210,7 @@ class Assembly:
     def _start(
         self,
         fiber: NodeFiber,
-        table: Sequence[tuple[int, int]],
+        handles: Handles,
         variables: Mapping[str, str],
         extra: list[int],
     ) -> list[int]:
@@ -201,12 +224,16 @@ class Assembly:
             raise ManifestError(
                 f"fiber {fiber.name}: unveil of {path}: nothing is there", hint="make it first"
             )
-        manifest = replace(confined.manifest, policy=fiber_policy(fiber, confined.manifest.policy))
+        manifest = replace(
+            confined.manifest,
+            policy=fiber_policy(fiber, confined.manifest.policy),
+            capabilities=handles.capabilities,
+        )
         image, digest = -1, None
         if fiber.draft.seal:
             sealed, digest = seal_image(spec.program)
             image = _PLAN_FIRST + len(extra)
             extra = [*extra, self._keep(sealed)]
-        plan = encode_plan(manifest, image=image, digest=digest, handles=table)
+        plan = encode_plan(manifest, image=image, digest=digest, handles=handles.table)
         log = self._keep(self._directory.open_log(fiber.name))
         return [self._keep(seal_plan(plan)), self._null, log, log, *extra]

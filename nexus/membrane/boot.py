@@ -52,6 +52,7 @@ class RunningNode:
         pid: of the supervisor, a child of this process.
         fibers: by name.
         waived: layers that were waived, and the fibers that go without.
+        unwatched: channels of whose traffic L1 learns nothing, for want of handles.
         guarded: whether a watchdog would answer a supervisor that is killed with a reset.
     """
 
@@ -60,6 +61,7 @@ class RunningNode:
     pid: int
     fibers: dict[str, FiberPlace]
     waived: dict[str, list[str]] = field(default_factory=dict)
+    unwatched: Sequence[str] = ()
     guarded: bool = False
     _status: int | None = None
 
@@ -143,18 +145,27 @@ def arm(running: RunningNode, guard: Guard) -> None:
             os.close(device)
 
 
-def boot(directory: NodeDirectory, node: NodeDescription, lock: int) -> RunningNode:
+def boot(
+    directory: NodeDirectory, node: NodeDescription, lock: int, *, learning: Sequence[str] = ()
+) -> RunningNode:
     """Start a node whose directory is prepared and locked.
+
+    Args:
+        directory: of the node.
+        node: what it consists of.
+        lock: goes along with the supervisor.
+        learning: words more for L1, as `--samples 20`.
 
     Raises:
         NexusError: the supervisor, L1 or a fiber cannot start; nothing is left running.
     """
     with Assembly(directory, node) as assembly:
         # First, because what the host lacks for it no fiber's own waiver helps.
-        observer = assembly.observer(("--ledger", str(directory.ledger)))
+        observer = assembly.observer(("--ledger", str(directory.ledger), *learning))
         plans = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
         pid, link = _spawn(directory, lock)
-        running = RunningNode(Control(link), None, pid, {}, assembly.waived)  # type: ignore[arg-type]
+        facts = (assembly.waived, assembly.unwatched)
+        running = RunningNode(Control(link), None, pid, {}, *facts)  # type: ignore[arg-type]
         try:
             running.table = running.control.hello()
             # All are asked for at once, so that one's start does not wait for another's.

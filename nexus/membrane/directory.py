@@ -79,6 +79,11 @@ class NodeDirectory:
         return self.path / "ledger"
 
     @property
+    def baselines(self) -> Path:
+        """What L1 shows of its baselines."""
+        return self.path / "baselines"
+
+    @property
     def control(self) -> Path:
         """The supervisor's socket."""
         return self.path / "run" / "control"

@@ -176,6 +176,15 @@ def _clock() -> tuple[State, str]:
     return ("ok" if fast else "limited"), name
 
 
+def _io_accounting() -> tuple[State, str]:
+    try:
+        lines = Path("/proc/self/io").read_text().splitlines()
+    except OSError as error:
+        return "absent", _refused(-(error.errno or 0))
+    counted = {"syscr", "syscw"} <= {line.partition(":")[0] for line in lines}
+    return ("ok", "reads and writes are counted") if counted else ("absent", "no such counts")
+
+
 _ROOT = "run as root, or grant the capability"
 _FACILITIES = [
     _Facility("landlock", "no file rules without root", "Linux 6.12 with CONFIG_SECURITY_LANDLOCK "
@@ -189,6 +198,8 @@ _FACILITIES = [
               "mount cgroup2 and delegate a group with cpu, memory and pids", _cgroup),
     _Facility("perf", "time budgets fall back to tick-bound CPU timers",
               "sysctl kernel.perf_event_paranoid=1 or CAP_PERFMON", _perf),
+    _Facility("io-accounting", "L1 learns nothing of a fiber's reads and writes",
+              "a kernel with CONFIG_TASK_IO_ACCOUNTING", _io_accounting),
     _Facility("schedulers", "Photon fibers run without real-time priority",
               f"{_ROOT} CAP_SYS_NICE; or set RLIMIT_RTPRIO", _schedulers),
     _Facility("pidfd", "children are watched by number, which can be reused", "Linux 5.4",

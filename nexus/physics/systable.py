@@ -39,8 +39,8 @@ _HEAD = struct.Struct("<8sIIIIQQIIQQQQQ")
 _STATE, _NEWEST = 40, 56
 _FEATURES = (4096, 8192, 12288)
 _FIBERS, _FIBER_BYTES = 16384, 256
-_FIBER = struct.Struct("<4x7I2Q6I9Q3I36x64s")
-_CAPABILITIES, _CAPABILITY = (24576, 61440, 98304), struct.Struct("<BBBxIQQQ")
+_FIBER = struct.Struct("<4x7I2Q6I9Q3I4x3Q8x64s")
+_CAPABILITIES, _CAPABILITY = (24576, 61440, 98304), struct.Struct("<BBBBIQQQ")
 _SPACE = 64
 _EVENTS, _EVENTS_MAX = 135_168, 1024
 
@@ -181,10 +181,10 @@ class MappedTable:
 
 
 def _entry(slot: int, values: tuple[Any, ...]) -> FiberEntry:
-    generation, state, *numbers, flags, company, strategy, name = values
+    generation, state, *numbers, flags, company, strategy, reads, writes, counted, name = values
     text = name.split(b"\0")[0].decode("utf-8", "replace")
     fields: list[Any] = [slot, generation, FiberState(state), *numbers]
-    fields += [FiberFlag(flags), company, strategy, text]
+    fields += [FiberFlag(flags), company, strategy, reads, writes, counted, text]
     return FiberEntry(*fields)
 
 

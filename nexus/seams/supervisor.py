@@ -32,6 +32,7 @@ __all__ = [
     "Request",
     "Supervisor",
     "SystemTable",
+    "Taken",
     "VerdictCode",
 ]
 
@@ -106,6 +107,15 @@ class FiberFlag(IntFlag):
     CHECKPOINTS = 4
     STANDBY = 8
     WARM = 16
+    COUNTED = 32
+
+
+class Taken(IntEnum):
+    """What REVOKE took beside the capability's words."""
+
+    WORD = 0
+    CHANNEL = 1
+    FILE = 2
 
 
 class VerdictCode(IntEnum):
@@ -207,6 +217,9 @@ class FiberEntry:
     flags: FiberFlag
     company: int
     strategy: int
+    reads: int
+    writes: int
+    counted_ns: int
     name: str
 
     @property
@@ -217,12 +230,13 @@ class FiberEntry:
 
 @dataclass(frozen=True, slots=True)
 class CapabilityWord:
-    """A capability; `index` is its place in the capability space."""
+    """A capability; `index` is its place in the capability space, `depth` its derivations."""
 
     index: int
     type: int
     rights: int
     parent: int
+    depth: int
     epoch: int
     object: int
     start: int

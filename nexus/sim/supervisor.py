@@ -4,8 +4,8 @@ Fibers are names with a given end. A fiber whose name is not in `ends` lives unt
 stop; one that is ends with that status as soon as its life begins, or when `end` is called. Time
 is that of a `SetClock`, and waiting lets it pass.
 
-Not handled: budgets, checkpoints, templates, standby, the heartbeat of L1, and what follows too
-many Phoenix.
+Not handled: budgets, checkpoints, templates, standby, the heartbeat of L1, what follows too many
+Phoenix, and life pages: what is revoked is told, and closed nowhere.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from nexus.errors import DeadlineError, NodeDownError
 from nexus.seams.events import Event, EventKind
@@ -44,6 +45,8 @@ _WAITERS_MAX = 4
 _PLAN_MAX = 1 << 21
 _HOLD, _IS_L1, _PHOENIX = 1, 2, 1
 _DELEGATE = 16
+_CHANNEL, _MEMORY, _INDEX_MAX = 2, 3, 63
+_DEPTH = 3  # the last derivation may not delegate
 _BEGUN = (FiberState.ALIVE, FiberState.PAUSE, FiberState.STARTING)
 
 
@@ -60,9 +63,17 @@ def _sections(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _read_plan(descriptor: int) -> tuple[str, bytes]:
-    """The name and the policy of a plan; docs/spec/bkdl.md."""
-    manifest = _sections(os.pread(descriptor, _PLAN_MAX, 0)).get(256, b"")
+class _Plan(NamedTuple):
+    name: str
+    policy: bytes
+    capabilities: list[tuple[int, int, int]]
+    handles: dict[int, int]
+
+
+def _read_plan(descriptor: int) -> _Plan:
+    """Name, policy, capabilities, and index by number of a plan; docs/spec/bkdl.md."""
+    whole = _sections(os.pread(descriptor, _PLAN_MAX, 0))
+    manifest = whole.get(256, b"")
     if len(manifest) < 118:
         raise _Refused(errno.EBADMSG)
     descriptors = int.from_bytes(manifest[104:106], "little")
@@ -70,7 +81,10 @@ def _read_plan(descriptor: int) -> tuple[str, bytes]:
     inner = _sections(manifest[start + -start % 8 :])
     if 1 not in inner or len(inner.get(6, b"")) != 96:
         raise _Refused(errno.EBADMSG)
-    return inner[1].rstrip(b"\0").decode(), inner[6]
+    given = struct.iter_unpack("<BBxxQ", manifest[118:start])
+    handles = {number: what for what, number in struct.iter_unpack("<II", whole.get(258, b""))}
+    name = inner[1].rstrip(b"\0").decode()
+    return _Plan(name, inner[6], [one for one in given if one[0]], handles)
 
 
 class SimSupervisor:
@@ -91,6 +105,8 @@ class SimSupervisor:
         self._masks = [boot_mask, 0]
         self._fibers: dict[int, FiberEntry] = {}
         self._restart: dict[int, tuple[int, int]] = {}
+        self._plans: dict[int, _Plan] = {}
+        self._revoked: dict[int, set[tuple[int, int]]] = {}
         self._spaces: dict[int, dict[int, CapabilityWord]] = {}
         self._generations: dict[int, int] = {}
         self._told: list[Event] = []
@@ -226,15 +242,17 @@ class SimSupervisor:
         entry = self._entry(request)
         if request.operation == Operation.WAIT:
             return self._wait(entry, ticket)
-        word = self._change(request, entry, words)
-        return Answer(entry.slot, entry.generation, 0, (word, 0, 0, 0, 0))
+        word = taken = 0
+        if request.operation == Operation.REVOKE:
+            word, taken = self._revoke(entry, words[0])
+        else:
+            word = self._change(request, entry, words)
+        return Answer(entry.slot, entry.generation, 0, (word, taken, 0, 0, 0))
 
     def _change(self, request: Request, entry: FiberEntry, words: tuple[int, ...]) -> int:
         slot = entry.slot
         if request.operation == Operation.GRANT:
             return self._grant(entry, words)
-        if request.operation == Operation.REVOKE:
-            return self._revoke(entry, words[0])
         if request.operation == Operation.BEGIN:
             if entry.state in _BEGUN:
                 raise _Refused(errno.EBUSY)
@@ -258,7 +276,8 @@ class SimSupervisor:
             raise _Refused(errno.ECANCELED)
         if len(request.descriptors) < 4:
             raise _Refused(errno.EINVAL)
-        name, policy = _read_plan(request.descriptors[0])
+        plan = _read_plan(request.descriptors[0])
+        name, policy = plan.name, plan.policy
         slot = L1_SLOT if request.flags & _IS_L1 else request.slot
         if slot == ANY_SLOT:
             free = [one for one in range(FIBERS_MAX) if one not in self._fibers]
@@ -275,8 +294,10 @@ class SimSupervisor:
         numbers = (0, 0, NEVER_ENDED, tier, tier, 0, 0, 0, 0, 0, 0, 1, 0)
         self._fibers[slot] = FiberEntry(
             slot, generation, FiberState.HELD, *numbers, pledge, promises, budget, 0, 0, 0, 0, 0, 0,
-            FiberFlag.L1 if slot == L1_SLOT else FiberFlag(0), company, strategy, name,
+            FiberFlag.L1 if slot == L1_SLOT else FiberFlag(0), company, strategy, 0, 0, 0, name,
         )  # fmt: skip
+        self._plans[slot] = plan
+        self._revoked[slot] = set()
         self._spaces[slot] = {}
         (level,) = struct.unpack_from("<I", policy, 64)
         if slot == L1_SLOT and level:  # L1's is the floor, any other adds to it
@@ -289,11 +310,20 @@ class SimSupervisor:
     def _begin(self, slot: int) -> None:
         entry = self._fibers[slot]
         now_ns = self.clock.monotonic_ns()
+        given = [
+            one for one in self._plans[slot].capabilities if one[::2] not in self._revoked[slot]
+        ]
+        epoch = entry.epoch + 1
+        self._spaces[slot] = {
+            index: CapabilityWord(index, kind, rights, 0, 0, epoch, object, 0, 0xFFFFFFFFFFFFFFFF)
+            for index, (kind, rights, object) in enumerate(given)
+        }
         spawned = self.tell(EventKind.FIBER_SPAWN, fiber=entry.id, data=(entry.lives + 1,))
         self.change(
             slot,
             state=FiberState.ALIVE,
             lives=entry.lives + 1,
+            epoch=epoch,
             pid=100_000 + spawned,
             begin_ns=now_ns,
             last_event=spawned,
@@ -342,25 +372,30 @@ class SimSupervisor:
         space = self._spaces[entry.slot]
         if not 1 <= kind <= 6 or words[2] > words[3]:
             raise _Refused(errno.EINVAL)
+        depth = 0
         if words[4]:
             parent = space.get(words[4] - 1)
             if parent is None:
-                raise _Refused(errno.ENOENT)
-            if rights & ~parent.rights or not parent.rights & _DELEGATE:
+                raise _Refused(errno.ESTALE)
+            depth = parent.depth + 1
+            decayed = depth >= _DEPTH and rights & _DELEGATE
+            if rights & ~parent.rights or not parent.rights & _DELEGATE or decayed:
                 raise _Refused(errno.EPERM)
         free = [index for index in range(_SPACE) if index not in space]
         if not free:
             raise _Refused(errno.ENOSPC)
         space[free[0]] = CapabilityWord(
-            free[0], kind, rights, words[4], entry.epoch, words[1], words[2], words[3]
+            free[0], kind, rights, words[4], depth, entry.epoch, words[1], words[2], words[3]
         )
+        self._revoked[entry.slot].discard((kind, words[1]))
         self.tell(EventKind.CAPABILITY_GRANT, fiber=entry.id, entity=words[1])
         return free[0]
 
-    def _revoke(self, entry: FiberEntry, index: int) -> int:
+    def _revoke(self, entry: FiberEntry, index: int) -> tuple[int, int]:
         space = self._spaces[entry.slot]
         if index not in space:
-            raise _Refused(errno.ENOENT)
+            raise _Refused(errno.ESTALE)
+        named = space[index]
         gone = {index}
         for one in sorted(space):  # a child comes after its parent, or is found the next time round
             gone |= {child for child, word in space.items() if word.parent - 1 in gone}
@@ -368,7 +403,20 @@ class SimSupervisor:
         for one in gone:
             del space[one]
         self.tell(EventKind.CAPABILITY_REVOKE, fiber=entry.id, entity=index, data=(len(gone),))
-        return len(gone)
+        return len(gone), self._take(entry, named)
+
+    def _take(self, entry: FiberEntry, gone: CapabilityWord) -> int:
+        """Take the handle that a word named, if no other does; 1 for a channel, 2 for a file."""
+        handle = (gone.type, gone.object)
+        left = [(one.type, one.object) for one in self._spaces[entry.slot].values()]
+        index = self._plans[entry.slot].handles.get(gone.object, ANY_SLOT)
+        if handle in left or gone.type not in (_CHANNEL, _MEMORY) or index > _INDEX_MAX:
+            return 0
+        self._revoked[entry.slot].add(handle)
+        if gone.type == _MEMORY and entry.state in _BEGUN:
+            self._terminate(entry.slot, 128 + 9)
+            self._begin(entry.slot)
+        return 1 if gone.type == _CHANNEL else 2
 
     def _rise(self) -> Answer:
         """Phoenix: what lived or was quarantined begins anew, all else stays as it is."""

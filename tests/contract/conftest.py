@@ -6,13 +6,13 @@ import functools
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from nexus.errors import AbsentError, NexusError
-from nexus.logic.bkdl import Manifest, Policy, encode_plan
+from nexus.logic.bkdl import Descriptor, Manifest, Policy, encode_plan
 from nexus.logic.control import Control
 from nexus.physics.control import ControlLink, control_pair
 from nexus.physics.supervisor import seal_plan, supervisor_path
@@ -23,6 +23,8 @@ from nexus.sim.supervisor import SimSupervisor
 # What the fibers of the suite do, by name: for the simulated node, and as a script of the shell.
 STATUS = {"ends": 0, "fails": 7}
 SCRIPTS = {"ends": "exit 0", "fails": "exit 7", "stays": "exec sleep 1000"}
+# A descriptor that a fiber gets as a handle, and the type of its capability.
+Extra = tuple[int, int]
 
 
 @dataclass
@@ -39,22 +41,26 @@ class Node:
     control: Control
     gone: Callable[[], int]
 
-    def plan(self, name: str, **policy: int) -> list[int]:
-        """The descriptors of a START; `close` them."""
+    def plan(self, name: str, *, extra: Sequence[Extra] = (), **policy: int) -> list[int]:
+        """The descriptors of a START; `close` them. Those of `extra` are handles 3 and so on."""
         manifest = Manifest(
             name=name,
             program="/bin/sh",
             arguments=("sh", "-c", SCRIPTS[name]),
             policy=Policy(pledge=2 << 62, tier=2, **policy),
             environment=("PATH=/usr/bin:/bin",),
+            capabilities=tuple(
+                Descriptor(kind, 1, number) for number, (kind, _) in enumerate(extra, 3)
+            ),
         )
-        plan = seal_plan(encode_plan(manifest, image=-1, digest=None))
+        handles = [(4 + i, 3 + i) for i in range(len(extra))]
+        plan = seal_plan(encode_plan(manifest, image=-1, digest=None, handles=handles))
         null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
-        return [plan, *null]
+        return [plan, *null, *(os.dup(one) for _, one in extra)]
 
-    def start(self, name: str, *, hold: bool = False, **policy: int):
+    def start(self, name: str, *, hold: bool = False, extra: Sequence[Extra] = (), **policy: int):
         """Start one of the fibers of the suite."""
-        descriptors = self.plan(name, **policy)
+        descriptors = self.plan(name, extra=extra, **policy)
         try:
             return self.control.start(descriptors, hold=hold)
         finally:

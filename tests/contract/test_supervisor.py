@@ -17,7 +17,7 @@ from nexus.errors import (
 from nexus.logic.control import FiberPlace
 from nexus.physics.supervisor import seal_plan
 from nexus.seams.events import EventKind
-from nexus.seams.supervisor import FiberState, NodeState, Operation, Request
+from nexus.seams.supervisor import FiberState, NodeState, Operation, Request, Taken
 
 WAIT_S = 20.0
 NEVER_RESTART, ON_FAILURE = 0, 1
@@ -210,8 +210,69 @@ def test_a_capability_is_given_derived_and_taken_with_what_came_of_it(node) -> N
     with pytest.raises(RefusedError) as refused:
         node.control.grant(place, type=3, rights=4, object=77, end=4096, parent=root)
     assert refused.value.errno == errno.EPERM
-    assert node.control.revoke(place, root) == 2
+    assert node.control.revoke(place, root) == (2, Taken.WORD)
     assert table.capabilities(place.slot) == []
+
+
+@pytest.mark.parametrize(("kind", "taken"), [(2, Taken.CHANNEL), (3, Taken.FILE)])
+def test_no_new_life_has_a_handle_that_was_revoked_until_it_is_granted(node, kind, taken) -> None:
+    table = node.control.hello()
+    null = os.open(os.devnull, os.O_RDWR)
+    place = node.start("stays", extra=[(kind, null), (kind, null)])
+    os.close(null)
+
+    def objects() -> list[int]:
+        return [word.object for word in table.capabilities(place.slot)]
+
+    def lives(count: int) -> bool:
+        for _ in range(100):
+            found = entry(table, place)
+            if found.lives >= count and found.state == FiberState.ALIVE:
+                return found.lives == count
+            table.wait(table.events(0).newest, 0.1)
+        return False
+
+    assert objects() == [3, 4]
+    assert node.control.revoke(place, 0) == (1, taken)
+    assert lives(2 if taken == Taken.FILE else 1), "a file is taken with the life"
+    assert objects() == [4]
+    before = entry(table, place).lives
+    node.control.restart(place)
+    assert lives(before + 1)
+    assert objects() == [4], "the other handle is given again, and it is not"
+    node.control.shutdown(phoenix=True)
+    assert lives(before + 2)
+    assert objects() == [4], "nor does Phoenix give it"
+    node.control.grant(place, type=kind, rights=1, object=3)
+    node.control.restart(place)
+    assert lives(before + 3)
+    assert objects() == [3, 4]
+
+
+def test_a_handle_is_held_as_long_as_one_word_names_it(node) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    place = node.start("stays", extra=[(2, null)])
+    os.close(null)
+    second = node.control.grant(place, type=2, rights=1, object=3)
+    assert node.control.revoke(place, 0) == (1, Taken.WORD)
+    assert node.control.revoke(place, second) == (1, Taken.CHANNEL)
+
+
+def test_the_right_to_delegate_decays_with_depth(node) -> None:
+    table = node.control.hello()
+    place = node.start("stays")
+    every = {"type": 3, "object": 77, "end": 8}
+    index = node.control.grant(place, rights=1 | 16, **every)
+    for _ in range(2):
+        index = node.control.grant(place, rights=1 | 16, parent=index, **every)
+    with pytest.raises(RefusedError) as refused:
+        node.control.grant(place, rights=1 | 16, parent=index, **every)
+    assert refused.value.errno == errno.EPERM
+    last = node.control.grant(place, rights=1, parent=index, **every)
+    assert [word.depth for word in table.capabilities(place.slot)] == [0, 1, 2, 3]
+    with pytest.raises(RefusedError) as refused:
+        node.control.grant(place, rights=1, parent=last, **every)
+    assert refused.value.errno == errno.EPERM
 
 
 def test_answers_are_collected_in_any_order(node) -> None:

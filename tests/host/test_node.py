@@ -197,12 +197,20 @@ def test_fibers_and_capabilities_are_told_what_to_do(rig: Rig) -> None:
         assert "error[NX-NOD-006]" in unknown.stderr
         assert "hint: one of" in unknown.stderr
         words = ["stays", "memory:frames", "--rights", "read,delegate", "--bounds", "0:0x1000"]
-        assert rig.json("cap", "grant", *words)["index"] == 0
-        words = ["stays", "memory:frames", "--rights", "read", "--bounds", "0:64", "--parent", "0"]
         assert rig.json("cap", "grant", *words)["index"] == 1
+        words = ["stays", "memory:frames", "--rights", "read", "--bounds", "0:64", "--parent", "1"]
+        assert rig.json("cap", "grant", *words)["index"] == 2
         items = rig.json("cap", "list", "stays")["items"]
-        assert [item["parent"] for item in items] == [None, 0]
-        assert rig.json("cap", "revoke", "stays", "0")["count"] == 2
+        assert [(item["parent"], item["depth"]) for item in items] == [(None, 0), (None, 0), (1, 1)]
+        assert (items[0]["type"], items[0]["object"]) == ("channel", "#4"), "its end of the channel"
+        assert rig.json("cap", "revoke", "stays", "1")["count"] == 2
+        assert rig.json("cap", "revoke", "stays", "0")["taken"] == "channel"
+        rig.json("fiber", "restart", "stays")
+        assert rig.json("cap", "list", "stays")["items"] == []
+        words = ["stays", "channel:#4", "--rights", "write,map"]
+        assert rig.json("cap", "grant", *words)["index"] == 0
+        wrong = rig.run("cap", "grant", "stays", "channel:#64", "--rights", "write")
+        assert (wrong.returncode, "names no handle" in wrong.stderr) == (2, True)
         watched = rig.run("stl", "watch", "--since", "0", "--for", "0.1", "--json")
         events = [checked(json.loads(line)) for line in watched.stdout.splitlines()]
         assert [event["id"] for event in events] == list(range(1, len(events) + 1))

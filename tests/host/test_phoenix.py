@@ -367,14 +367,14 @@ def test_l1_that_cannot_live_brings_it_about(node: Node) -> None:
     assert str(Path(f"/proc/{node.pid}/exe").readlink()).startswith("/memfd:nexus-l0")
 
 
-@pytest.mark.parametrize("size", [0, 100, 7512, 9000])
+@pytest.mark.parametrize("size", [0, 100, 7648, 9000])
 def test_what_is_no_handover_begins_nothing(size: int) -> None:
     try:
         path = supervisor_path()
     except AbsentError as error:
         pytest.skip(f"the handover is not checked: {error}")
     state = os.memfd_create("state")
-    os.write(state, struct.pack("<QII", 0x0A0D00534952584E, 1, 7512)[:size].ljust(size, b"\1"))
+    os.write(state, struct.pack("<QII", 0x0A0D00534952584E, 1, 7648)[:size].ljust(size, b"\1"))
     done = subprocess.run(
         [path, "rise", str(state)], pass_fds=[state], capture_output=True, check=False
     )

@@ -140,21 +140,35 @@ static void revoke_one(nx_cspace *space, const int *parent_of, bool *alive, uint
     }
 }
 
-/* Random trees beside a plain model: who is alive, and whose child it is. */
+/* How often `index` was derived; -1 is no parent. */
+static unsigned depth_of(const int *parent_of, int index)
+{
+    unsigned depth = 0;
+
+    for (; index >= 0 && parent_of[index] >= 0; index = parent_of[index]) {
+        depth++;
+    }
+    return depth;
+}
+
+/* Random trees beside a plain model: who is alive, whose child it is, and how far from a root. */
 static void test_revocation_takes_the_tree_and_nothing_else(void)
 {
     uint64_t random = 5;
+    unsigned deepest = 0, decayed = 0;
 
     for (int round = 0; round < 100; round++) {
         nx_cspace space = fresh();
         int parent_of[NX_NODE_CSPACE];
+        uint8_t rights_of[NX_NODE_CSPACE] = {0};
         bool alive[NX_NODE_CSPACE] = {false};
         for (int step = 0; step < 300; step++) {
             uint32_t pick = (uint32_t)(nx_test_random(&random) % NX_NODE_CSPACE);
             uint64_t what = nx_test_random(&random) % 6;
             bool child = what > 1;
+            uint8_t rights = nx_test_random(&random) % 2 == 0 ? 0xff : 0xff & ~DELEGATE;
             nx_node_capability wanted = {.type = 2,
-                                         .rights = 0xff,
+                                         .rights = rights,
                                          .parent = (uint8_t)(child ? pick + 1 : 0),
                                          .object = 7,
                                          .end = 9};
@@ -164,17 +178,52 @@ static void test_revocation_takes_the_tree_and_nothing_else(void)
                 continue;
             }
             int result = nx_cspace_grant(&space, &wanted, &index);
+            unsigned depth = child && alive[pick] ? depth_of(parent_of, (int)pick) + 1 : 0;
+            bool may = !child || ((rights_of[pick] & DELEGATE) != 0 &&
+                                  (depth < NX_CSPACE_DEPTH || (rights & DELEGATE) == 0));
             if (child && !alive[pick]) {
                 CHECK_EQ(result, NX_ESTALE);
+            } else if (!may) {
+                CHECK_EQ(result, NX_EDENIED);
+                decayed += (rights_of[pick] & DELEGATE) != 0;
             } else if (result == NX_OK) {
                 CHECK(!alive[index]);
                 alive[index] = true;
                 parent_of[index] = child ? (int)pick : -1;
+                rights_of[index] = rights;
+                CHECK_EQ(copies[0].slots[index].depth, depth);
+                CHECK_EQ(nx_cspace_check(&space, index, DELEGATE, 0, 1), (rights & DELEGATE) != 0);
+                deepest = depth > deepest ? depth : deepest;
             } else {
                 CHECK_EQ(result, NX_EFULL);
             }
         }
     }
+    CHECK_EQ(deepest, NX_CSPACE_DEPTH);
+    CHECK(decayed > 0); /* the canary: the law was met, not only kept by chance */
+}
+
+/* From the law alone: whatever is asked for, four words are the longest chain there is. */
+static void test_the_right_to_delegate_decays_with_depth(void)
+{
+    nx_cspace space = fresh();
+    uint32_t index = give(&space, 0xff, 0, 0, 9);
+
+    for (unsigned depth = 1; depth < NX_CSPACE_DEPTH; depth++) {
+        index = give(&space, 0xff, index + 1, 0, 9);
+    }
+    CHECK_EQ(try_derive(&space, index,
+                        (nx_node_capability){.type = 2, .rights = 0xff, .object = 7, .end = 9}),
+             NX_EDENIED);
+    index = give(&space, 0xff & ~DELEGATE, index + 1, 0, 9);
+    CHECK_EQ(copies[0].slots[index].depth, NX_CSPACE_DEPTH);
+    CHECK_EQ(try_derive(&space, index,
+                        (nx_node_capability){.type = 2, .rights = 1, .object = 7, .end = 9}),
+             NX_EDENIED);
+    /* A depth that somebody asks for is not taken. */
+    nx_node_capability root = {.type = 2, .rights = 0xff, .object = 7, .end = 9, .depth = 200};
+    CHECK_EQ(nx_cspace_grant(&space, &root, &index), NX_OK);
+    CHECK_EQ(copies[0].slots[index].depth, 0);
 }
 
 static void test_a_new_epoch_takes_all(void)
@@ -235,6 +284,7 @@ int main(void)
     test_rights_only_narrow();
     test_object_and_bounds_only_narrow();
     test_revocation_takes_the_tree_and_nothing_else();
+    test_the_right_to_delegate_decays_with_depth();
     test_a_new_epoch_takes_all();
     test_it_is_full_at_64();
     test_rot_in_one_copy_is_outvoted();

@@ -370,6 +370,46 @@ static void test_waiting_for_room_ends(void)
     nx_ring_map_destroy(map);
 }
 
+static _Atomic uint64_t word;
+
+/* Takes the ring away while somebody sleeps on it, from nothing to one other bit to its own. */
+static void *close_soon(void *unused)
+{
+    (void)unused;
+    atomic_store(&word, 1);
+    usleep(50000);
+    atomic_store(&word, 1 | 1u << 5);
+    return NULL;
+}
+
+/* The word wakes nobody; a sleeper looks again in time, and not before it has its bit. */
+static void test_who_heeds_a_word_is_told_in_time(void)
+{
+    nx_ring_map *map = make(0);
+    uint8_t record[ROOM_BYTES] = {0};
+    pthread_t thread;
+
+    CHECK_EQ(nx_ring_map_take_producer(map, false), NX_OK);
+    CHECK_EQ(nx_ring_map_take_consumer(map, false), NX_OK);
+    CHECK(!nx_ring_map_is_closed(map));
+    nx_ring_map_heed(map, &word, 1u << 5);
+    for (int waits_for_room = 0; waits_for_room < 2; waits_for_room++) {
+        atomic_store(&word, 0);
+        CHECK(!nx_ring_map_is_closed(map));
+        CHECK_EQ(pthread_create(&thread, NULL, close_soon, NULL), 0);
+        int64_t start = nx_ring_map_clock();
+        int code = waits_for_room != 0 ? nx_ring_map_wait_room(map, ROOM_BYTES, 60000000000ll)
+                                       : nx_ring_map_wait(map, 60000000000ll);
+        CHECK_EQ(code, NX_ECLOSED);
+        CHECK(nx_ring_map_clock() - start < 10000000000ll); /* 0.25 s, but for other load */
+        pthread_join(thread, NULL);
+        CHECK(nx_ring_map_is_closed(map));
+        while (nx_ring_put(&map->ring, record, sizeof record) == NX_OK) {
+        }
+    }
+    nx_ring_map_destroy(map);
+}
+
 /* In strict mode every system call but read, write and exit is death. */
 static int put_and_get_without_system_calls(nx_ring_map *map, bool reader_sleeps)
 {
@@ -444,6 +484,7 @@ int main(void)
     test_revocation_faults_whoever_touches();
     test_a_producer_that_waits_for_room_is_woken();
     test_waiting_for_room_ends();
+    test_who_heeds_a_word_is_told_in_time();
     test_only_a_sleeping_reader_costs_a_system_call();
     TEST_MAIN_END();
 }

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from entry import Entry, nothing
 
 from nexus.errors import HandlesError
-from nexus.physics import LifePage, parse_handles
+from nexus.physics import LifePage, Ring, parse_handles
 
 FD = 203
 
@@ -27,6 +27,11 @@ def page_fd() -> Iterator[int]:
         os.close(made)
 
 
+def heeding(life: int, number: int) -> None:
+    with Ring.create(4096) as made:
+        made.heed(life, number, "a ring")
+
+
 @contextmanager
 def page() -> Iterator[LifePage]:
     with page_fd() as number, LifePage.attach(number) as made:
@@ -36,6 +41,10 @@ def page() -> Iterator[LifePage]:
 FIBERS = [
     Entry("LifePage.attach", "fd", "integer", page_fd, lambda _, v: LifePage.attach(v).close(), FD,
           special=((2**31 - 1, OSError),)),
+    Entry("Ring.heed", "life", "integer", page_fd, lambda _, v: heeding(v, 5), FD,
+          special=((2**31 - 1, OSError),)),
+    Entry("Ring.heed", "number", "integer", page_fd, lambda f, v: heeding(f, v), 5,
+          special=((64, OverflowError),)),
     Entry("LifePage.wait", "timeout", "number", page,
           lambda p, v: p.wait("ever" if v is None else v), 0.0, lambda p: p.closed or p.life,
           ((-1.0, ValueError),), lambda p: p.close()),

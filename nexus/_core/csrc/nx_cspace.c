@@ -34,6 +34,15 @@ static bool is_live(const nx_cspace *space, const nx_node_capability *one)
     return one->type != 0 && one->epoch == space->epoch;
 }
 
+bool nx_cspace_read(const nx_cspace *space, uint32_t index, nx_node_capability *ret)
+{
+    if (index >= NX_NODE_CSPACE) {
+        return false;
+    }
+    *ret = read_slot(space, index);
+    return is_live(space, ret);
+}
+
 void nx_cspace_sterilise(nx_cspace *space)
 {
     space->epoch++;
@@ -42,17 +51,19 @@ void nx_cspace_sterilise(nx_cspace *space)
     }
 }
 
-static int may_derive(const nx_cspace *space, const nx_node_capability *wanted)
+static int derive(const nx_cspace *space, nx_node_capability *wanted)
 {
     nx_node_capability parent = read_slot(space, wanted->parent - 1u);
 
     if (!is_live(space, &parent)) {
         return NX_ESTALE;
     }
+    wanted->depth = (uint8_t)(parent.depth + 1);
     bool narrower = parent.type == wanted->type && parent.object == wanted->object &&
                     (wanted->rights & ~parent.rights) == 0 && wanted->start >= parent.start &&
                     wanted->end <= parent.end;
-    return narrower && (parent.rights & DELEGATE) != 0 ? NX_OK : NX_EDENIED;
+    bool decayed = wanted->depth < NX_CSPACE_DEPTH || (wanted->rights & DELEGATE) == 0;
+    return narrower && decayed && (parent.rights & DELEGATE) != 0 ? NX_OK : NX_EDENIED;
 }
 
 int nx_cspace_grant(nx_cspace *space, const nx_node_capability *wanted, uint32_t *ret)
@@ -61,8 +72,11 @@ int nx_cspace_grant(nx_cspace *space, const nx_node_capability *wanted, uint32_t
         wanted->parent > NX_NODE_CSPACE) {
         return NX_EINVAL;
     }
+    nx_node_capability given = *wanted;
+    given.depth = 0;
+    given.epoch = space->epoch;
     if (wanted->parent != 0) {
-        int result = may_derive(space, wanted);
+        int result = derive(space, &given);
         if (result != NX_OK) {
             return result;
         }
@@ -70,10 +84,7 @@ int nx_cspace_grant(nx_cspace *space, const nx_node_capability *wanted, uint32_t
     for (uint32_t i = 0; i < NX_NODE_CSPACE; i++) {
         nx_node_capability there = read_slot(space, i);
         if (!is_live(space, &there)) {
-            there = *wanted;
-            there.zero = 0;
-            there.epoch = space->epoch;
-            write_slot(space, i, &there);
+            write_slot(space, i, &given);
             *ret = i;
             return NX_OK;
         }
@@ -87,11 +98,8 @@ int nx_cspace_revoke(nx_cspace *space, uint32_t index, uint32_t *ret)
     uint64_t dead = 0;
     uint64_t before;
 
-    if (index >= NX_NODE_CSPACE) {
-        return NX_ESTALE;
-    }
-    nx_node_capability one = read_slot(space, index);
-    if (!is_live(space, &one)) {
+    nx_node_capability one;
+    if (!nx_cspace_read(space, index, &one)) {
         return NX_ESTALE;
     }
     dead = (uint64_t)1 << index;
@@ -119,10 +127,8 @@ int nx_cspace_revoke(nx_cspace *space, uint32_t index, uint32_t *ret)
 bool nx_cspace_check(const nx_cspace *space, uint32_t index, uint8_t rights, uint64_t start,
                      uint64_t end)
 {
-    if (index >= NX_NODE_CSPACE || start > end) {
-        return false;
-    }
-    nx_node_capability one = read_slot(space, index);
-    return is_live(space, &one) && (one.rights & rights) == rights && start >= one.start &&
-           end <= one.end;
+    nx_node_capability one;
+
+    return start <= end && nx_cspace_read(space, index, &one) && (one.rights & rights) == rights &&
+           start >= one.start && end <= one.end;
 }

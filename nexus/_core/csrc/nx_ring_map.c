@@ -49,6 +49,9 @@ static int map_twice(int fd, uint64_t header_bytes, uint64_t capacity, void **re
     return NX_OK;
 }
 
+/* The word of a ring that nobody takes away. */
+static const _Atomic uint64_t never;
+
 /* A handle over a checked geometry; owns `fd` from here on, also on failure. */
 static int open_map(int fd, const nx_ring *geometry, uint64_t header_bytes, nx_ring_map **ret)
 {
@@ -70,6 +73,7 @@ static int open_map(int fd, const nx_ring *geometry, uint64_t header_bytes, nx_r
         .mapped_bytes = header_bytes + 2 * capacity,
         .fd = fd,
         .wake_fd = -1,
+        .closed = &never,
     };
     map->ring.publish_bytes = capacity / 8;
     nx_ring_bind(&map->ring, base, (uint8_t *)base + header_bytes);
@@ -137,6 +141,12 @@ int nx_ring_map_create(uint64_t capacity_min, uint8_t kind, uint8_t flags, nx_ri
         return code;
     }
     return open_map(fd, &geometry, header_bytes, ret);
+}
+
+void nx_ring_map_heed(nx_ring_map *map, const _Atomic uint64_t *word, uint64_t bits)
+{
+    map->closed = word;
+    map->closed_bits = bits;
 }
 
 /* Whether the file cannot lose pages under us. */

@@ -330,7 +330,7 @@ int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns)
             return nx_ring_has_record(&map->ring) ? NX_OK : NX_ETIMEOUT;
         }
         nx_wake_announce(wake, NX_WAKE_SLEEPING);
-        int code = look(map, &stalled);
+        int code = nx_ring_map_is_closed(map) ? NX_ECLOSED : look(map, &stalled);
         if (code != NX_EEMPTY) {
             nx_wake_withdraw(wake, NX_WAKE_SLEEPING);
             return code;
@@ -370,6 +370,9 @@ int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns)
         if (has_room(&map->ring, size)) {
             /* The announcement stays: another producer may sleep on it, too. */
             return NX_OK;
+        }
+        if (nx_ring_map_is_closed(map)) {
+            return NX_ECLOSED;
         }
         if (nx_wake_sleep(room, left) == NX_ESYS) {
             return NX_ESYS;

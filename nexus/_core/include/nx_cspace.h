@@ -8,6 +8,9 @@
  * revoking takes all that was derived, however deep. An index that is revoked is free, and what it
  * is given next is no child of anything the old one had.
  *
+ * Decay. A word counts its derivations from a root, and at NX_CSPACE_DEPTH of them the right to
+ * delegate is gone: nothing is derived from it. Time takes rights by the epoch alone, all at once.
+ *
  * Every read of a word votes on its three copies bit by bit, every write stores all three.
  * No libc, no allocation; single writer.
  */
@@ -15,6 +18,8 @@
 #define NX_CSPACE_H
 
 #include "nx_node.h"
+
+#define NX_CSPACE_DEPTH 3u /* the last derivation; it may not delegate */
 
 typedef struct nx_cspace {
     nx_node_cspace *copies[3];
@@ -26,8 +31,12 @@ void nx_cspace_sterilise(nx_cspace *space);
 
 /* Gives a capability: a root when `wanted->parent` is 0, else one derived from index parent - 1.
  * NX_EINVAL: a type that is none, or bounds that are not in order. NX_ESTALE: no such parent.
- * NX_EDENIED: wider than the parent, or it may not delegate. NX_EFULL. */
+ * NX_EDENIED: wider than the parent or than the depth allows, or the parent may not delegate.
+ * NX_EFULL. */
 int nx_cspace_grant(nx_cspace *space, const nx_node_capability *wanted, uint32_t *ret);
+
+/* The word at an index; whether it is alive. */
+bool nx_cspace_read(const nx_cspace *space, uint32_t index, nx_node_capability *ret);
 
 /* Takes a capability and all that was derived from it; `ret` is how many. NX_ESTALE. */
 int nx_cspace_revoke(nx_cspace *space, uint32_t index, uint32_t *ret);

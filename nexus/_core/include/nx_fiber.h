@@ -37,7 +37,9 @@ typedef struct {
     uint64_t floor; /* sequence of the checkpoint to restore; 0: start cold */
     uint64_t time_ns;
     uint32_t own_epoch; /* what this life marks its saves with */
-    uint8_t zero[28];
+    uint32_t zero;
+    _Atomic uint64_t revoked; /* bit n: what has the number n was taken, here or at the other end */
+    uint64_t rest[2];
 } nx_fiber_life;
 
 NX_STATIC_ASSERT(sizeof(nx_fiber_life) == NX_FIBER_LIFE, "docs/spec/node.md");
@@ -46,6 +48,7 @@ NX_STATIC_ASSERT(offsetof(nx_fiber_life, image) == 8, "docs/spec/node.md");
 NX_STATIC_ASSERT(offsetof(nx_fiber_life, floor) == 16, "docs/spec/node.md");
 NX_STATIC_ASSERT(offsetof(nx_fiber_life, time_ns) == 24, "docs/spec/node.md");
 NX_STATIC_ASSERT(offsetof(nx_fiber_life, own_epoch) == 32, "docs/spec/node.md");
+NX_STATIC_ASSERT(offsetof(nx_fiber_life, revoked) == 40, "docs/spec/node.md");
 
 typedef enum {
     NX_FIBER_READ = 1,

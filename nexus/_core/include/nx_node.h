@@ -80,6 +80,7 @@ enum {
     NX_FIBER_HAS_CHECKPOINTS = 4,
     NX_FIBER_HAS_STANDBY = 8,
     NX_FIBER_IS_WARM = 16,
+    NX_FIBER_IS_COUNTED = 32,
 };
 
 typedef struct nx_node_fiber {
@@ -111,19 +112,24 @@ typedef struct nx_node_fiber {
     uint32_t flags;
     uint32_t company;
     uint32_t strategy;
-    uint32_t zero[9];
+    uint32_t zero;
+    uint64_t reads;
+    uint64_t writes;
+    uint64_t counted_ns; /* when these two were looked at */
+    uint64_t rest;
     char name[NX_NODE_NAME];
 } nx_node_fiber;
 NX_STATIC_ASSERT(sizeof(nx_node_fiber) == 256, "docs/spec/node.md");
 NX_STATIC_ASSERT(offsetof(nx_node_fiber, pledge) == 72, "docs/spec/node.md");
 NX_STATIC_ASSERT(offsetof(nx_node_fiber, flags) == 144, "docs/spec/node.md");
+NX_STATIC_ASSERT(offsetof(nx_node_fiber, reads) == 160, "docs/spec/node.md");
 NX_STATIC_ASSERT(offsetof(nx_node_fiber, name) == 192, "docs/spec/node.md");
 
 typedef struct nx_node_capability {
     uint8_t type; /* 0: free */
     uint8_t rights;
     uint8_t parent; /* 1 + index, 0: none */
-    uint8_t zero;
+    uint8_t depth;  /* derivations from a root */
     uint32_t epoch;
     uint64_t object;
     uint64_t start;

@@ -39,6 +39,8 @@ typedef struct nx_ring_map {
     int64_t stall_since_ns;         /* 0: no stall seen */
     _Atomic uint32_t record_misses; /* spins in a row that ended without what was waited for, */
     _Atomic uint32_t room_misses;   /* and waits that did not spin for that reason */
+    const _Atomic uint64_t *closed; /* see nx_ring_map_heed */
+    uint64_t closed_bits;
 } nx_ring_map;
 
 /*
@@ -52,6 +54,19 @@ int nx_ring_map_create(uint64_t capacity_min, uint8_t kind, uint8_t flags, nx_ri
  * seals, or a revocable ring) and `revocable` is false; NX_ECORRUPT when it is not a ring.
  */
 int nx_ring_map_attach(int fd, bool revocable, nx_ring_map **ret);
+
+/*
+ * Obeys a word that somebody else writes: once it has one of `bits`, nx_ring_map_is_closed says so
+ * and waits end with NX_ECLOSED, within NX_WAKE_SLICE_NS. Puts and gets do not look: who uses the
+ * ring asks before each. The word stays where it is as long as the ring.
+ */
+void nx_ring_map_heed(nx_ring_map *map, const _Atomic uint64_t *word, uint64_t bits);
+
+NX_INLINE bool nx_ring_map_is_closed(const nx_ring_map *map)
+{
+    return NX_UNLIKELY(
+        (atomic_load_explicit(map->closed, memory_order_relaxed) & map->closed_bits) != 0);
+}
 
 /* Gives back the roles, unmaps and closes. */
 void nx_ring_map_destroy(nx_ring_map *map);
@@ -93,11 +108,11 @@ int nx_ring_map_revoke(nx_ring_map *map);
 
 /*
  * Sleeps until a record waits: NX_OK, NX_ETIMEOUT, NX_EBUSY when a dead producer's
- * claim is in the way and nx_ring_map_heal should be called, or NX_ESYS with errno EINTR after a
- * signal. It spins NX_RING_SPIN_NS first, as long as that pays: after NX_RING_SPINS in a row
- * without a record only each NX_RING_SPINS-th wait does, until one pays again. So a peer on the
- * same CPU, and a slow one, are waited for asleep. Touches nothing that another thread of this
- * process must not see touched.
+ * claim is in the way and nx_ring_map_heal should be called, NX_ECLOSED, or NX_ESYS with errno
+ * EINTR after a signal. It spins NX_RING_SPIN_NS first, as long as that pays: after NX_RING_SPINS
+ * in a row without a record only each NX_RING_SPINS-th wait does, until one pays again. So a peer
+ * on the same CPU, and a slow one, are waited for asleep. Touches nothing that another thread of
+ * this process must not see touched.
  */
 #define NX_RING_SPIN_NS 30000ll
 #define NX_RING_SPINS   8u
@@ -105,8 +120,8 @@ int nx_ring_map_wait(nx_ring_map *map, int64_t timeout_ns);
 
 /*
  * Sleeps until a record of `size` bytes fits, for a producer whose put found no room: NX_OK when a
- * put is worth another try, NX_ETIMEOUT, NX_ETOOBIG when it never will fit, or NX_ESYS with errno
- * EINTR. It spins first and touches nothing, as nx_ring_map_wait.
+ * put is worth another try, NX_ETIMEOUT, NX_ETOOBIG when it never will fit, NX_ECLOSED, or NX_ESYS
+ * with errno EINTR. It spins first and touches nothing, as nx_ring_map_wait.
  * A consumer that does not know of this tells nobody; then it looks again every NX_WAKE_SLICE_NS.
  */
 int nx_ring_map_wait_room(nx_ring_map *map, uint64_t size, int64_t timeout_ns);

@@ -212,25 +212,43 @@ static int64_t grant(nx_l0_fiber *fiber, nx_node_packet *packet)
                                           .entity = wanted.object,
                                           .data = {index, wanted.type, wanted.rights}});
         packet->words[1] = index;
+        nx_l0_give_handle(fiber, &wanted);
         nx_l0_publish(fiber);
     }
     return result;
 }
 
+static bool is_named(const nx_l0_fiber *fiber, const nx_node_capability *wanted)
+{
+    nx_node_capability one;
+
+    for (uint32_t i = 0; i < NX_NODE_CSPACE; i++) {
+        if (nx_cspace_read(&fiber->cspace, i, &one) && one.type == wanted->type &&
+            one.object == wanted->object) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int64_t revoke(nx_l0_fiber *fiber, nx_node_packet *packet)
 {
+    uint32_t index = (uint32_t)packet->words[0];
     uint32_t count = 0;
-    int64_t result =
-        packet->words[0] >= NX_NODE_CSPACE
-            ? -EINVAL_
-            : code_of(nx_cspace_revoke(&fiber->cspace, (uint32_t)packet->words[0], &count));
+    nx_node_capability gone = {0};
 
+    if (packet->words[0] >= NX_NODE_CSPACE) {
+        return -EINVAL_;
+    }
+    (void)nx_cspace_read(&fiber->cspace, index, &gone);
+    int64_t result = code_of(nx_cspace_revoke(&fiber->cspace, index, &count));
     if (result == 0) {
         (void)nx_l0_event(fiber->node, fiber,
                           &(nx_stl_event){.kind = NX_STL_CAPABILITY_REVOKE,
                                           .entity = packet->words[0],
                                           .data = {count}});
         packet->words[1] = count;
+        packet->words[2] = is_named(fiber, &gone) ? NX_TAKEN_WORD : nx_l0_take_handle(fiber, &gone);
         nx_l0_publish(fiber);
     }
     return result;

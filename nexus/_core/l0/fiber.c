@@ -136,7 +136,7 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
     nx_node_table *table = fiber->node->table;
 
     fiber->report = &fiber->own;
-    fiber->budget.event = -1;
+    fiber->budget.event = fiber->calls.file = -1;
     fiber->checkpoint_descriptor = fiber->durable_descriptor = -1;
     fiber->page_descriptors[0] = fiber->page_descriptors[1] = -1;
     fiber->hold = (flags & NX_START_HOLD) != 0;
@@ -170,6 +170,7 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
     fiber->breakers[1] = fiber->breakers[2] = fiber->breakers[0];
     fiber->tier = policy->tier;
     fiber->check = nx_l0_belongings(fiber);
+    nx_l0_settle_handles(fiber->node);
     uint8_t level = (uint8_t)policy->survivability; /* L1's is the floor, any other adds to it */
     if ((flags & NX_START_OBSERVER) != 0 && level != 0) {
         nx_feature_init(&fiber->node->feature, level);
@@ -202,6 +203,7 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
         nx_l0_close(&fiber->page_descriptors[i]);
     }
     nx_l0_close(&fiber->checkpoint_descriptor);
+    nx_l0_close(&fiber->calls.file);
     if (fiber->durable_descriptor >= 0) {
         nx_l0_close(&fiber->durable_descriptor);
         fiber->node->durables--;
@@ -220,9 +222,11 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
                         .checkpoint_descriptor = -1,
                         .durable_descriptor = -1,
                         .page_descriptors = {-1, -1},
+                        .calls = {.file = -1},
                         .budget = {.event = -1}};
     rest.report = NULL;
     *fiber = rest;
+    nx_l0_settle_handles(fiber->node);
     if (table->fibers[fiber->slot].generation != 0) {
         nx_l0_publish(fiber);
     }

@@ -86,6 +86,9 @@ static void give_up(nx_l0_fiber *fiber)
 
 void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
 {
+    if (fiber->stale) {
+        nx_l0_life_dismiss(fiber);
+    }
     if (fiber->ending) {
         /* Whoever was made to be the next life is in its place still, and would take this one's
          * turn and spoil its report. */
@@ -190,6 +193,7 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
     uint64_t delay = 0;
 
     nx_l0_budget_close(&fiber->budget);
+    nx_l0_close(&fiber->calls.file);
     if (fiber->state == NX_FIBER_STARTING) {
         /* It never came alive, and its template still waits for that. */
         nx_l0_advance(&fiber->shared->made);
@@ -264,6 +268,9 @@ static void come_alive(nx_l0_fiber *fiber, uint64_t now_ns)
     /* The next one may be made, in the other place; nobody but L0 knows that it is free. */
     nx_l0_advance(&fiber->shared->made);
     begin_budget(fiber, now_ns);
+    if (fiber->node->serving) {
+        nx_l0_calls_open(fiber);
+    }
     if (fiber->slot == NX_NODE_OBSERVER) {
         nx_l0_watch(fiber->node);
     }

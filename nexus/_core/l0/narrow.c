@@ -219,7 +219,7 @@ static void make_table(const nx_bkdl_section *strings, const char **table)
     table[strings->count] = NULL;
 }
 
-static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what)
+static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what, uint32_t number)
 {
     switch (what) {
     case NX_HANDLE_LIFE:
@@ -233,7 +233,8 @@ static int32_t handle_of(const nx_l0_fiber *fiber, uint32_t what)
     case NX_HANDLE_OBSERVER:
         return fiber->node->observer_descriptor;
     default:
-        return fiber->descriptors[what];
+        return (fiber->revoked_files >> number & 1) != 0 ? fiber->node->nothing
+                                                         : fiber->descriptors[what];
     }
 }
 
@@ -254,8 +255,8 @@ static bool give_handles(nx_l0_fiber *fiber)
     for (uint32_t i = 0; i < fiber->plan.handle_count; i++) {
         const nx_plan_handle *handle = &fiber->plan.handles[i];
         nx_l0_enter(fiber, NX_STAGE_HANDLES, i);
-        if (!nx_l0_ok(fiber,
-                      nx_sys(__NR_dup3, handle_of(fiber, handle->what), handle->number, 0))) {
+        if (!nx_l0_ok(fiber, nx_sys(__NR_dup3, handle_of(fiber, handle->what, handle->number),
+                                    handle->number, 0))) {
             return false;
         }
     }

@@ -110,6 +110,14 @@ typedef struct nx_l0_shared {
     nx_l0_place lives[2]; /* by the life's number modulo 2 */
 } nx_l0_shared;
 
+/* What a life has asked of the kernel. */
+typedef struct nx_l0_calls {
+    int32_t file; /* /proc/PID/io of the life, or -1: nobody counts */
+    uint64_t reads;
+    uint64_t writes;
+    uint64_t time_ns;
+} nx_l0_calls;
+
 /* Somebody who waits for an answer; `client` counts from 1. */
 typedef struct nx_l0_waiter {
     uint32_t client;
@@ -143,6 +151,7 @@ typedef struct nx_l0_fiber {
     bool barred;    /* it is to be quarantined */
     bool ending;    /* its template, or what that made last, is on its way out; no life begins */
     bool forgotten; /* its slot is to be freed then */
+    bool stale;     /* its template has handles that it should not have, or lacks some */
     uint64_t order; /* of its START among all */
     bool warm;      /* this life has a checkpoint to begin with: */
     uint32_t warm_epoch;
@@ -162,12 +171,16 @@ typedef struct nx_l0_fiber {
     nx_trap trap;
     nx_l0_budget budget;
     nx_cspace cspace;
+    uint64_t revoked_channels; /* numbers of its own handles, taken by REVOKE */
+    uint64_t revoked_files;
+    uint64_t closed;         /* those, and the ends of channels whose other end was taken */
     nx_fiber_life *pages[2]; /* life pages, by the life's number modulo 2; NULL: none */
     int32_t page_descriptors[2];
     int32_t checkpoint_descriptor; /* its slot, or -1 */
     int32_t durable_descriptor;    /* the file that keeps it over a boot, or -1 */
-    bool unkept;                   /* that was said to fail */
-    uint64_t kept;                 /* sequence of the newest copy in that file */
+    nx_l0_calls calls;
+    bool unkept;   /* that was said to fail */
+    uint64_t kept; /* sequence of the newest copy in that file */
     nx_l0_waiter starter;
     nx_l0_waiter waiters[NX_L0_WAITERS];
 } nx_l0_fiber;
@@ -183,6 +196,7 @@ typedef struct nx_l0_node {
     uint64_t heard[NX_L0_CLIENTS];  /* number of their last request among all */
     uint64_t requests;
     int32_t observer_descriptor; /* of its page */
+    int32_t nothing;             /* an empty file in place of one that was taken, or 0 */
     const nx_node_observer *observer;
     uint64_t verdict; /* sequence of the last one taken */
     uint64_t ticks;
@@ -393,6 +407,27 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber);
 
 /* A check value of the descriptors that START brought. */
 uint32_t nx_l0_belongings(const nx_l0_fiber *fiber);
+
+/* handles.c: the last word that names a handle is gone, and what that took; a word was given. What
+ * is closed at whom, after any change; the word of the present life. Whether REVOKE took it. */
+typedef enum {
+    NX_TAKEN_WORD = 0,
+    NX_TAKEN_CHANNEL = 1,
+    NX_TAKEN_FILE = 2,
+} nx_l0_taken;
+
+nx_l0_taken nx_l0_take_handle(nx_l0_fiber *fiber, const nx_node_capability *last);
+void nx_l0_give_handle(nx_l0_fiber *fiber, const nx_node_capability *given);
+void nx_l0_keep_revoked(nx_l0_fiber *fiber, uint64_t channels, uint64_t files);
+void nx_l0_settle_handles(nx_l0_node *node);
+void nx_l0_write_closed(const nx_l0_fiber *fiber);
+bool nx_l0_is_revoked(const nx_l0_fiber *fiber, const nx_node_capability *one);
+
+/* calls.c: a file of a process in /proc, or a negative errno. Counting begins with a life; and goes
+ * on with each tick, where baselines are learned. */
+int32_t nx_l0_open_proc(int32_t pid, const char *name);
+void nx_l0_calls_open(nx_l0_fiber *fiber);
+void nx_l0_look_at_calls(nx_l0_node *node);
 
 /* table.c: the SysTable; 0 or a negative errno. An event: its id. What changed about a fiber. */
 long nx_l0_table_init(nx_l0_node *node);

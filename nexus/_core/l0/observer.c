@@ -18,16 +18,8 @@
 #define AUDIT_TICKS    3u /* between looks at the capability words */
 #define VERDICT_WINDOW (1000 * (uint64_t)NX_L0_MS)
 #define CONFIDENCE     5000u
-#define NEEDS_TICK     (NX_FEATURE_HEARTBEAT | NX_FEATURE_AUDIT | NX_FEATURE_VERDICTS)
-
-static int32_t open_of(int32_t pid, const char *name)
-{
-    char path[64];
-    nx_l0_digits digits;
-
-    nx_l0_join(path, (const char *[]){"/proc/", nx_l0_decimal(&digits, (uint64_t)pid), name}, 3);
-    return (int32_t)nx_sys(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-}
+#define NEEDS_TICK                                                                                 \
+    (NX_FEATURE_HEARTBEAT | NX_FEATURE_AUDIT | NX_FEATURE_VERDICTS | NX_FEATURE_BASELINE)
 
 /* Reads two numbers from schedstat: CPU time and run-queue delay. */
 static void read_clocks(int32_t descriptor, nx_watchdog_sample *sample)
@@ -82,8 +74,8 @@ void nx_l0_watch(nx_l0_node *node)
     if (pid <= 0 || node->observer == NULL) {
         return;
     }
-    node->sched[0] = open_of(pid, "/schedstat");
-    node->sched[1] = open_of(pid, "/stat");
+    node->sched[0] = nx_l0_open_proc(pid, "/schedstat");
+    node->sched[1] = nx_l0_open_proc(pid, "/stat");
     if (node->sched[0] < 0 || node->sched[1] < 0) {
         nx_l0_notice(&node->fibers[NX_NODE_OBSERVER], "its heartbeat is not watched: no schedstat",
                      node->sched[0] < 0 ? node->sched[0] : node->sched[1]);
@@ -286,6 +278,7 @@ void nx_l0_observe(nx_l0_node *node, uint64_t now_ns)
     node->tick_ns = now_ns + TICK_NS;
     audit(node);
     nx_l0_look_at_saves(node);
+    nx_l0_look_at_calls(node);
     check_heartbeat(node, late_ns);
     nx_l0_take_verdicts(node, now_ns);
     nx_l0_pet(node, now_ns);

@@ -149,6 +149,8 @@ static void note_fiber(nx_l0_kept_fiber *one, nx_l0_fiber *fiber)
         .ended_ns = fiber->ended_ns,
         .floor = fiber->floor,
         .event = fiber->event,
+        .revoked_channels = fiber->revoked_channels,
+        .revoked_files = fiber->revoked_files,
         .checkpoint = fiber->checkpoint_descriptor,
     };
     one->waiters[0] = fiber->starter;
@@ -361,6 +363,7 @@ static void adopt(nx_l0_fiber *fiber, const nx_l0_kept_fiber *one, uint64_t now_
     fiber->ended_ns = one->began_ns != 0 ? now_ns : one->ended_ns;
     fiber->cspace.epoch = one->epoch;
     fiber->floor = one->floor;
+    nx_l0_keep_revoked(fiber, one->revoked_channels, one->revoked_files);
     if (one->checkpoint >= 0) {
         (void)nx_l0_recall(fiber, one->checkpoint);
         (void)nx_sys(__NR_close, one->checkpoint);

@@ -43,14 +43,15 @@ typedef struct nx_l0_kept_fiber {
     uint64_t ended_ns;
     uint64_t floor;
     uint64_t event;
+    uint64_t revoked_channels;
+    uint64_t revoked_files;
     nx_l0_waiter waiters[1 + NX_L0_WAITERS]; /* the first is the starter */
     int32_t checkpoint;
     int32_t descriptors[NX_L0_DESCRIPTORS_MAX];
-    uint64_t end;
 } nx_l0_kept_fiber;
-NX_STATIC_ASSERT(offsetof(nx_l0_kept_fiber, waiters) == 72, "docs/spec/node.md");
-NX_STATIC_ASSERT(offsetof(nx_l0_kept_fiber, descriptors) == 136, "docs/spec/node.md");
-NX_STATIC_ASSERT(sizeof(nx_l0_kept_fiber) == 400, "docs/spec/node.md");
+NX_STATIC_ASSERT(offsetof(nx_l0_kept_fiber, waiters) == 88, "docs/spec/node.md");
+NX_STATIC_ASSERT(offsetof(nx_l0_kept_fiber, descriptors) == 152, "docs/spec/node.md");
+NX_STATIC_ASSERT(sizeof(nx_l0_kept_fiber) == 408, "docs/spec/node.md");
 
 typedef struct nx_l0_kept {
     uint64_t magic;
@@ -67,7 +68,7 @@ typedef struct nx_l0_kept {
 } nx_l0_kept;
 NX_STATIC_ASSERT(offsetof(nx_l0_kept, phoenixes) == 64, "docs/spec/node.md");
 NX_STATIC_ASSERT(offsetof(nx_l0_kept, own) == 616, "docs/spec/node.md");
-NX_STATIC_ASSERT(offsetof(nx_l0_kept, digest) == 7480, "docs/spec/node.md");
+NX_STATIC_ASSERT(offsetof(nx_l0_kept, digest) == 7616, "docs/spec/node.md");
 
 /* phoenix.c: keeps what Phoenix will execute. Without it the node does, with less: said so. */
 void nx_l0_keep_image(nx_l0_node *node);

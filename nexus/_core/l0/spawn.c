@@ -307,6 +307,7 @@ static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
     uint64_t flags = (spaces & ~NX_LIFE_SPACES) | (spaces & CLONE_NEWNS) | CLONE_FILES;
     nx_l0_shared *shared = fiber->shared;
 
+    fiber->stale = false;
     shared->request = shared->made = shared->mapped = 0;
     shared->template = (nx_l0_report){0};
     nx_l0_clear_place(fiber, 0);
@@ -335,6 +336,7 @@ static void open_page(nx_l0_fiber *fiber)
         page->own_epoch = fiber->cspace.epoch;
         page->epoch = fiber->warm_epoch;
         page->floor = fiber->warm ? fiber->floor : 0;
+        nx_l0_write_closed(fiber);
         /* Pairs with the acquire of the fiber. */
         atomic_store_explicit(&page->life, fiber->lives, memory_order_release);
         (void)nx_sys(__NR_futex, &page->life, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);

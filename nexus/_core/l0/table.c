@@ -133,7 +133,8 @@ static uint32_t flags_of(const nx_l0_fiber *fiber, const nx_bkdl_policy *policy)
            (fiber->budget.event >= 0 ? NX_FIBER_HAS_BUDGET : 0u) |
            (fiber->checkpoint_descriptor >= 0 ? NX_FIBER_HAS_CHECKPOINTS : 0u) |
            ((policy->flags & NX_POLICY_STANDBY) != 0 ? NX_FIBER_HAS_STANDBY : 0u) |
-           (fiber->warm ? NX_FIBER_IS_WARM : 0u);
+           (fiber->warm ? NX_FIBER_IS_WARM : 0u) |
+           (fiber->calls.file >= 0 ? NX_FIBER_IS_COUNTED : 0u);
 }
 
 /* The fields that say what the fiber is. */
@@ -179,6 +180,9 @@ void nx_l0_publish(nx_l0_fiber *fiber)
     entry->checkpoint = fiber->saved > fiber->floor ? fiber->saved : fiber->floor;
     entry->image = fiber->image;
     entry->event = fiber->event;
+    entry->reads = fiber->calls.reads;
+    entry->writes = fiber->calls.writes;
+    entry->counted_ns = fiber->calls.time_ns;
     if (fiber->bytes != NULL) {
         describe(entry, fiber);
     }

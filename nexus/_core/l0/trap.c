@@ -73,7 +73,8 @@ static bool regrant(nx_l0_fiber *fiber)
         nx_node_capability wanted = {
             .type = one[0], .rights = one[1], .object = nx_load_u64(one + 4), .end = UINT64_MAX};
         uint32_t index;
-        if (wanted.type != 0 && nx_cspace_grant(&fiber->cspace, &wanted, &index) != NX_OK) {
+        if (wanted.type != 0 && !nx_l0_is_revoked(fiber, &wanted) &&
+            nx_cspace_grant(&fiber->cspace, &wanted, &index) != NX_OK) {
             return false;
         }
     }

@@ -143,7 +143,7 @@ _shtab_nexus_cap_grant_options=(
   "--json[print JSON, for programs]"
   "--debug[show the traceback of an error]"
   ":its name, or a prefix that only it has:"
-  ":entity, channel, memory, interrupt, time or entropy\; and any name for the object:"
+  ":entity, channel, memory, interrupt, time or entropy\; and any name for the object, or of a handle that was revoked its number, as \#5:"
 )
 
 # guard to ensure default positional specs are added only once per session
