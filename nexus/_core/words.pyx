@@ -52,14 +52,23 @@ cdef extern from *:
         return syscall(SYS_futex, place, FUTEX_WAIT, expected, given, NULL, 0) == 0 ||
                errno == EAGAIN;
     }
+
+    /* Lets a writer go on that was interrupted inside. */
+    static inline void nx_entry_nap(const void *place)
+    {
+        (void)nx_word_sleep(place, __atomic_load_n((const uint32_t *)place, __ATOMIC_RELAXED),
+                            1000000);
+    }
     """
     uint64_t nx_word_load(const void *) noexcept
     void nx_word_store(void *, uint64_t) noexcept
     bint nx_entry_copy(const void *, void *, size_t) noexcept
     bint nx_word_sleep(const void *, uint32_t, int64_t) noexcept nogil
+    void nx_entry_nap(const void *) noexcept nogil
 
 cdef enum:
-    COPY_TRIES_MAX = 1000
+    COPY_TRIES_MAX = 1000  # a few microseconds: how long a writer that runs is inside
+    COPY_NAPS_MAX = 200  # of a millisecond: how long one may be without a CPU
     TIMEOUT_NS_MAX = 0x7FFFFFFFFFFFFFFF
 
 
@@ -104,12 +113,16 @@ def read_entry(memory, offset, size) -> bytes:
     cdef uint64_t length = <uint64_t>as_size(size)
     cdef bytes copy = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
     cdef char *start
+    cdef int number
     PyObject_GetBuffer(memory, &view, PyBUF_SIMPLE)
     try:
         start = place(&view, offset, length if length >= 4 else 4, 4)
-        for _ in range(COPY_TRIES_MAX):
+        for number in range(COPY_TRIES_MAX + COPY_NAPS_MAX):
             if nx_entry_copy(start, PyBytes_AS_STRING(copy), length):
                 return copy
+            if number >= COPY_TRIES_MAX:
+                with nogil:
+                    nx_entry_nap(start)
     finally:
         PyBuffer_Release(&view)
     raise errors.CorruptError(f"the entry at {offset} stays locked: its writer died inside")

@@ -230,7 +230,11 @@ def kill_l1(arguments: argparse.Namespace, folder: Path, tally: Tally) -> None:
         while killed + stopped < arguments.count and not tally.wrong:
             moment(chance)
             counts = {name: rig.count(name) for name in pids}
-            pid, stop = rig.l1().pid, (killed + stopped) % STOP_EVERY == STOP_EVERY - 1
+            stop = (killed + stopped) % STOP_EVERY == STOP_EVERY - 1
+            if stop:
+                # Before its first beat it has thirty seconds, in which it may load as it likes.
+                wait_until(lambda: rig.l1().pid and rig.table.head().beat_ns > rig.l1().begin_ns)
+            pid = rig.l1().pid
             if pid == 0 or not shoot(rig, pid, signal.SIGSTOP if stop else signal.SIGKILL):
                 continue
             stopped, killed = stopped + stop, killed + (not stop)

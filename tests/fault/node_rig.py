@@ -311,7 +311,9 @@ class Rig:
     def is_up(self, name: str) -> bool:
         """Whether a life is on, and its process is there."""
         entry = self.entry(name)
-        return entry.state == FiberState.ALIVE and Path(f"/proc/{entry.pid}/exe").exists()
+        with contextlib.suppress(ProcessLookupError):
+            return entry.state == FiberState.ALIVE and Path(f"/proc/{entry.pid}/exe").exists()
+        return False
 
     def l1(self) -> FiberEntry:
         """The entry of L1."""

@@ -369,8 +369,8 @@ bool nx_l0_life_reaped(nx_l0_fiber *fiber, int32_t pid, int32_t status, uint64_t
         if (on && place->warden <= 0) {
             /* It died before it could make this life: like a death of the life itself. */
             end_life(fiber, status, now_ns);
-        } else if (fiber->state == NX_FIBER_STARTING) {
-            /* Whoever ended it may have meant the life, whose warden it had just made. */
+        } else if (fiber->state == NX_FIBER_STARTING && (fiber->cause != 0 || fiber->stopping)) {
+            /* We ended it, and meant the life, whose warden it had just made. */
             (void)nx_sys(__NR_kill, place->warden, SIGKILL_);
         }
         if (!fiber->ending) {

@@ -59,6 +59,22 @@ def test_an_entry_is_copied_when_its_lock_is_even_and_refused_while_odd() -> Non
         words.read_entry(memory, 0, 12)
 
 
+def test_a_writer_that_was_interrupted_inside_is_waited_for() -> None:
+    memory = bytearray(b"\3\0\0\0payload.")
+    begin = threading.Event()
+
+    def go_on() -> None:
+        begin.wait()
+        memory[0] = 4
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    begin.set()
+    # Unless a reader naps, the writer has no turn here before it gives up.
+    assert words.read_entry(memory, 0, 12) == b"\4\0\0\0payload."
+    writer.join()
+
+
 def test_sleeping_ends_by_another_value_by_time_and_by_a_wake() -> None:
     memory = mmap.mmap(-1, 4096)
     assert words.sleep_on(memory, 0, 1, None), "the word has another value already"
