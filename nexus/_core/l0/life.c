@@ -329,8 +329,7 @@ void nx_l0_life_heard(nx_l0_fiber *fiber, uint64_t now_ns)
     nx_l0_place *place = nx_l0_now(fiber);
 
     /* Both pair with the releases of the warden. A short life may have done both. */
-    /* Without its template it is doomed, whatever it said before that reached it. */
-    if (fiber->state == NX_FIBER_STARTING && fiber->template > 0 &&
+    if (fiber->state == NX_FIBER_STARTING &&
         __atomic_load_n(&place->report.stage, __ATOMIC_ACQUIRE) == NX_STAGE_RUNNING) {
         come_alive(fiber, now_ns);
     }
