@@ -267,7 +267,8 @@ def compute() -> None:
 @contextmanager
 def hogs() -> Iterator[None]:
     loop = [sys.executable, "-c", "while True: pass"]
-    running = [subprocess.Popen(loop) for _ in range(HOGS)]
+    # In a session of their own, as another user of the machine is (autogroup).
+    running = [subprocess.Popen(loop, start_new_session=True) for _ in range(HOGS)]
     try:
         yield
     finally:

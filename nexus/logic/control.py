@@ -223,6 +223,12 @@ class Control:
         words = self._ask(Operation.REVOKE, place, index=index).words
         return words[0], Taken(words[1])
 
+    def guard(self, words: Sequence[int], device: int | None) -> int:
+        """Say how far Phoenix may go; the timeout that the watchdog took, 0 without one."""
+        given = () if device is None else (device,)
+        request = Request(Operation.GUARD, words=tuple(words), descriptors=given)
+        return self.finish(self.post(request)).words[0]
+
     def look(self) -> None:
         """Say that there are new verdicts."""
         self._ask(Operation.LOOK)

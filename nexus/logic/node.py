@@ -26,6 +26,7 @@ import ckdl
 
 from nexus.errors import ManifestError, NodeError
 from nexus.logic.bkdl import HANDLE_CHECKPOINT, HANDLE_LIFE, Descriptor, Policy
+from nexus.logic.guard import GUARD_NODES, Guard, read_guard
 from nexus.logic.manifest import Draft, NodeReader, parse_document, read_fiber
 from nexus.seams.supervisor import FIBERS_MAX, SURVIVABILITY
 
@@ -129,12 +130,14 @@ class NodeDescription:
         survivability: sovereign, hardened or radiation.
         fibers: in the order of their start.
         channels: between them.
+        guard: how far Phoenix may go, and a watchdog; None: nothing was asked for.
         waived: layers that may be missing, for every fiber and for L1.
     """
 
     survivability: str
     fibers: tuple[NodeFiber, ...]
     channels: tuple[Channel, ...]
+    guard: Guard | None = None
     waived: frozenset[str] = frozenset()
 
 
@@ -287,7 +290,7 @@ def parse_node(text: str, directory: str) -> NodeDescription:
 
     Args:
         text: the text.
-        directory: where relative paths of `open` start.
+        directory: where relative paths of `open` and `watchdog` start.
 
     Raises:
         NodeError: it says what a node cannot be.
@@ -297,6 +300,7 @@ def parse_node(text: str, directory: str) -> NodeDescription:
     fibers: list[NodeFiber] = []
     groups: list[str] = []
     ways: list[ckdl.Node] = []
+    guards: list[ckdl.Node] = []
     waived: set[str] = set()
     for node in parse_document(text, "node"):
         if node.name == "survivability":
@@ -309,6 +313,8 @@ def parse_node(text: str, directory: str) -> NodeDescription:
             fibers += members
         elif node.name == "channel":
             ways.append(node)
+        elif node.name in GUARD_NODES:
+            guards.append(node)
         elif node.name == "waive":
             reader = NodeReader(node, "of the node")
             reader.shape()
@@ -316,7 +322,7 @@ def parse_node(text: str, directory: str) -> NodeDescription:
         else:
             raise _wrong(
                 f"the node {node.name!r} is not known",
-                hint="one of survivability, fiber, group, channel, waive",
+                hint="one of survivability, fiber, group, channel, waive, phoenix, watchdog",
             )
     if len(level) > 1:
         raise _wrong("survivability is said twice")
@@ -330,7 +336,11 @@ def parse_node(text: str, directory: str) -> NodeDescription:
     _once(groups, "groups")
     _once([channel.name for channel in channels], "channels")
     return NodeDescription(
-        level[0] if level else "sovereign", tuple(fibers), channels, frozenset(waived)
+        level[0] if level else "sovereign",
+        tuple(fibers),
+        channels,
+        read_guard(guards, directory),
+        frozenset(waived),
     )
 
 

@@ -7,14 +7,16 @@ gone, however it ended, the supervisor ends the fibers and itself. So nothing is
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nexus.errors import NexusError, NodeError, StartError
+from nexus.errors import NexusError, NodeError, RefusedError, StartError
 from nexus.logic.control import ANSWER_S, Control, FiberPlace
+from nexus.logic.guard import Guard
 from nexus.logic.node import NodeDescription, NodeFiber, parse_node
 from nexus.membrane.assembly import Assembly
 from nexus.membrane.directory import NodeDirectory
@@ -22,7 +24,7 @@ from nexus.physics.control import ControlLink, control_pair, listen_node
 from nexus.physics.supervisor import spawn_supervisor
 from nexus.seams.supervisor import SystemTable
 
-__all__ = ["RunningNode", "boot", "boot_alone", "read_description", "start_late"]
+__all__ = ["RunningNode", "arm", "boot", "boot_alone", "read_description", "start_late"]
 
 
 def read_description(path: Path, directory: NodeDirectory) -> NodeDescription:
@@ -51,6 +53,7 @@ class RunningNode:
         fibers: by name.
         waived: layers that were waived, and the fibers that go without.
         unwatched: channels of whose traffic L1 learns nothing, for want of handles.
+        guarded: whether a watchdog would answer a supervisor that is killed with a reset.
     """
 
     control: Control
@@ -59,6 +62,7 @@ class RunningNode:
     fibers: dict[str, FiberPlace]
     waived: dict[str, list[str]] = field(default_factory=dict)
     unwatched: Sequence[str] = ()
+    guarded: bool = False
     _status: int | None = None
 
     def status(self, *, wait: bool = False) -> int | None:
@@ -81,7 +85,9 @@ class RunningNode:
         return status
 
     def kill(self) -> None:
-        """End everything at once: fibers die with their supervisor."""
+        """End everything at once: fibers die with their supervisor. In order, if it is guarded."""
+        if self.guarded:
+            self.shutdown()
         if self.status() is None:
             os.kill(self.pid, signal.SIGKILL)
             self.status(wait=True)
@@ -102,6 +108,41 @@ def _spawn(directory: NodeDirectory, lock: int) -> tuple[int, ControlLink]:
         finally:
             os.close(beb)
     return pid, ControlLink(ours)
+
+
+def arm(running: RunningNode, guard: Guard) -> None:
+    """Hand the supervisor its watchdog; last, so that no failed boot resets the machine.
+
+    Raises:
+        NodeError: the device is none, or a privilege is missing.
+    """
+    device = None
+    if guard.watchdog is not None:
+        try:
+            device = os.open(guard.watchdog, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NodeError(
+                f"the watchdog {guard.watchdog} cannot be opened: {error.strerror}",
+                hint="it takes root, and no other program that has it",
+            ) from error
+    try:
+        running.control.guard(guard.words, device)
+        running.guarded = device is not None
+    except RefusedError as error:
+        if device is not None:
+            os.write(device, b"V")  # opening it has started it
+        if error.errno == errno.EPERM:
+            raise NodeError(
+                'phoenix: then="reboot" was refused: CAP_SYS_BOOT is missing',
+                hint='boot as root, or then="reset" with a watchdog',
+            ) from error
+        raise NodeError(
+            f"{guard.watchdog} is no watchdog that takes a timeout of {guard.timeout_s} s: "
+            f"{os.strerror(error.errno or 0)}"
+        ) from error
+    finally:
+        if device is not None:
+            os.close(device)
 
 
 def boot(
@@ -139,6 +180,8 @@ def boot(
                 except StartError as error:
                     raise StartError(error.errno or 0, f"fiber {name}: {error.args[1]}") from error
                 running.fibers[name] = FiberPlace(answer.slot, answer.generation)
+            if node.guard is not None:
+                arm(running, node.guard)
         except BaseException:  # whatever it was, nothing may be left running
             running.kill()
             running.control.close()

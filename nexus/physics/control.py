@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nexus.errors import CorruptError, DeadlineError, NodeDownError
 from nexus.physics.systable import MappedTable
-from nexus.seams.supervisor import Answer, Request
+from nexus.seams.supervisor import Answer, Operation, Request
 
 __all__ = ["ControlLink", "connect_node", "control_pair", "listen_node"]
 
@@ -26,6 +26,7 @@ _ANSWER = 0x8000
 _TICKET_MAX = 0xFFFFFFFF
 _PATH_MAX = 107  # sun_path without its zero byte
 _BACKLOG = 16
+RENEW_S = 30.0  # Phoenix takes milliseconds
 
 
 class ControlLink:
@@ -76,7 +77,13 @@ class ControlLink:
 
     def open_table(self, descriptor: int) -> MappedTable:
         """The table that came with the answer to HELLO."""
-        return MappedTable(descriptor)
+        return MappedTable(descriptor, self._next_table)
+
+    def _next_table(self) -> int:
+        answer = self.collect(self.post(Request(Operation.HELLO)), RENEW_S)
+        if answer.descriptor is None:
+            raise _down()
+        return answer.descriptor
 
     def _receive(self, timeout_s: float | None) -> None:
         # A timeout of 0 would make the socket non-blocking, with another exception.

@@ -2,6 +2,7 @@
 
 A reader asks nobody: entries are copied between two equal values of their lock, what stands in
 three copies is voted on, and of events only those count that were not overwritten meanwhile.
+After Phoenix the supervisor writes another table, in which events go on: it is asked for that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nexus._core import words
@@ -35,7 +36,7 @@ TABLE_BYTES = 200_704
 _MAGIC = b"NXSYS\0\r\n"
 _VERSION = 1
 _HEAD = struct.Struct("<8sIIIIQQIIQQQQQ")
-_NEWEST = 56
+_STATE, _NEWEST = 40, 56
 _FEATURES = (4096, 8192, 12288)
 _FIBERS, _FIBER_BYTES = 16384, 256
 _FIBER = struct.Struct("<4x7I2Q6I9Q3I4x3Q8x64s")
@@ -54,23 +55,37 @@ class MappedTable:
 
     Args:
         descriptor: of the memfd; taken over.
+        renew: asks for the table that goes on, a descriptor to take over; None: this one stays.
 
     Raises:
         CorruptError: it is no table of version 1.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, renew: Callable[[], int] | None = None) -> None:
+        self._renew = renew
+        self._map(descriptor)
+
+    def _map(self, descriptor: int) -> None:
         try:
             size = os.fstat(descriptor).st_size
             if size < TABLE_BYTES:
                 raise CorruptError(f"a SysTable has {TABLE_BYTES} bytes, this one {size}")
-            self._memory = mmap.mmap(descriptor, TABLE_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
+            memory = mmap.mmap(descriptor, TABLE_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
         finally:
             os.close(descriptor)
-        magic, version = struct.unpack_from("<8sI", self._memory)
+        magic, version = struct.unpack_from("<8sI", memory)
         if magic != _MAGIC or version != _VERSION:
-            self._memory.close()
+            memory.close()
             raise CorruptError(f"this is no SysTable of version {_VERSION}: {magic!r}, {version}")
+        self._memory = memory
+
+    def _follow(self) -> None:
+        """Map the table that goes on, if there is another one by now."""
+        moved = struct.unpack_from("<I", self._memory, _STATE)[0] == NodeState.MOVED
+        if moved and self._renew is not None:
+            old = self._memory
+            self._map(self._renew())
+            old.close()
 
     def close(self) -> None:
         """Unmap it."""
@@ -78,6 +93,7 @@ class MappedTable:
 
     def head(self) -> Head:
         """The head; each field is whole, but not all are of one moment."""
+        self._follow()
         values = _HEAD.unpack_from(self._memory)[3:]
         pid, generation, start, wall, state, phoenix, wakes, newest, repairs, audits, beat = values
         return Head(
@@ -102,11 +118,13 @@ class MappedTable:
 
     def features(self) -> tuple[int, int]:
         """The boot and the runtime mask."""
+        self._follow()
         voted = self._vote(_FEATURES, 8)
         return voted[0], voted[1]
 
     def fibers(self) -> list[FiberEntry]:
         """All slots that are not free."""
+        self._follow()
         found = []
         for slot in range(FIBERS_MAX + 1):
             place = _FIBERS + slot * _FIBER_BYTES
@@ -117,6 +135,7 @@ class MappedTable:
 
     def capabilities(self, slot: int) -> list[CapabilityWord]:
         """The capabilities of a slot."""
+        self._follow()
         size = _SPACE * _CAPABILITY.size
         space = self._vote(tuple(base + slot * size for base in _CAPABILITIES), size)
         return [
@@ -135,6 +154,7 @@ class MappedTable:
 
     def events(self, after: int) -> Events:
         """All events after one that can still be had."""
+        self._follow()
         newest = self._newest()
         first = max(after, newest - _EVENTS_MAX) + 1
         copies = list(self._copies(first, newest))
@@ -152,6 +172,7 @@ class MappedTable:
 
     def wait(self, after: int, timeout_s: float | None) -> bool:
         """Sleep until there is an event after one."""
+        self._follow()
         if self._newest() > after:
             return True
         timeout_ns = None if timeout_s is None else int(timeout_s * 1e9)

@@ -58,6 +58,7 @@ class Operation(IntEnum):
     REVOKE = 11
     LOOK = 12
     SHUTDOWN = 13
+    GUARD = 14
 
 
 class FiberState(IntEnum):
@@ -79,6 +80,7 @@ class NodeState(IntEnum):
     UP = 1
     SHUTTING_DOWN = 2
     OVER = 3
+    MOVED = 4
 
 
 class Feature(IntFlag):

@@ -4,8 +4,8 @@ Fibers are names with a given end. A fiber whose name is not in `ends` lives unt
 stop; one that is ends with that status as soon as its life begins, or when `end` is called. Time
 is that of a `SetClock`, and waiting lets it pass.
 
-Not handled: budgets, checkpoints, templates, standby, the heartbeat of L1, and life pages: what is
-revoked is told, and closed nowhere.
+Not handled: budgets, checkpoints, templates, standby, the heartbeat of L1, what follows too many
+Phoenix, and life pages: what is revoked is told, and closed nowhere.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _EVENTS_MAX = 1024
 _SPACE = 64
 _WAITERS_MAX = 4
 _PLAN_MAX = 1 << 21
-_HOLD, _IS_L1 = 1, 2
+_HOLD, _IS_L1, _PHOENIX = 1, 2, 1
 _DELEGATE = 16
 _CHANNEL, _MEMORY, _INDEX_MAX = 2, 3, 63
 _DEPTH = 3  # the last derivation may not delegate
@@ -114,6 +114,7 @@ class SimSupervisor:
         self._waiting: dict[int, list[int]] = {}
         self._ticket = 0
         self._state = NodeState.UP
+        self._phoenix = 0
         self.tell(EventKind.SYSTEM_BOOT)
 
     # What a test does to the node.
@@ -186,7 +187,7 @@ class SimSupervisor:
         newest = len(self._told)
         start = self._start_ns
         wall = self.clock.wall_ns() - (self.clock.monotonic_ns() - start)
-        return Head(os.getpid(), 0, start, wall, self._state, 0, 0, newest, 0, 0, 0)
+        return Head(os.getpid(), 0, start, wall, self._state, self._phoenix, 0, newest, 0, 0, 0)
 
     def features(self) -> tuple[int, int]:
         """The boot and the runtime mask."""
@@ -234,8 +235,10 @@ class SimSupervisor:
             return self._feature(words[0])
         if request.operation == Operation.LOOK:
             return Answer(0, 0, 0, (0,) * 5)
+        if request.operation == Operation.GUARD:
+            return Answer(0, 0, 0, (words[3], 0, 0, 0, 0))
         if request.operation == Operation.SHUTDOWN:
-            return self._shutdown()
+            return self._rise() if request.flags & _PHOENIX else self._shutdown()
         entry = self._entry(request)
         if request.operation == Operation.WAIT:
             return self._wait(entry, ticket)
@@ -414,6 +417,17 @@ class SimSupervisor:
             self._terminate(entry.slot, 128 + 9)
             self._begin(entry.slot)
         return 1 if gone.type == _CHANNEL else 2
+
+    def _rise(self) -> Answer:
+        """Phoenix: what lived or was quarantined begins anew, all else stays as it is."""
+        self._phoenix += 1
+        self.tell(EventKind.PHOENIX, entity=self._phoenix)
+        for entry in self.fibers():
+            if entry.state == FiberState.ALIVE:
+                self._terminate(entry.slot, 128 + 9)
+            if entry.state in (*_BEGUN, FiberState.QUARANTINED):
+                self._begin(entry.slot)
+        return Answer(0, 0, 0, (0,) * 5)
 
     def _shutdown(self) -> Answer:
         for entry in self.fibers():

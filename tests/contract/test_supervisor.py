@@ -215,7 +215,7 @@ def test_a_capability_is_given_derived_and_taken_with_what_came_of_it(node) -> N
 
 
 @pytest.mark.parametrize(("kind", "taken"), [(2, Taken.CHANNEL), (3, Taken.FILE)])
-def test_a_restart_gives_no_handle_that_was_revoked_until_it_is_granted(node, kind, taken) -> None:
+def test_no_new_life_has_a_handle_that_was_revoked_until_it_is_granted(node, kind, taken) -> None:
     table = node.control.hello()
     null = os.open(os.devnull, os.O_RDWR)
     place = node.start("stays", extra=[(kind, null), (kind, null)])
@@ -240,9 +240,12 @@ def test_a_restart_gives_no_handle_that_was_revoked_until_it_is_granted(node, ki
     node.control.restart(place)
     assert lives(before + 1)
     assert objects() == [4], "the other handle is given again, and it is not"
+    node.control.shutdown(phoenix=True)
+    assert lives(before + 2)
+    assert objects() == [4], "nor does Phoenix give it"
     node.control.grant(place, type=kind, rights=1, object=3)
     node.control.restart(place)
-    assert lives(before + 2)
+    assert lives(before + 3)
     assert objects() == [3, 4]
 
 
@@ -301,6 +304,34 @@ def test_who_reads_too_late_is_told_how_many_events_are_lost(node) -> None:
     assert events.lost == events.newest - len(events.events)
     assert events.lost > 0
     assert events.events[-1].id == events.newest
+
+
+def test_phoenix_begins_anew_what_lived_and_nothing_else(node) -> None:
+    table = node.control.hello()
+    stays, over = node.start("stays"), node.start("fails")
+    node.control.wait(over, WAIT_S)
+    held = node.start("stays", hold=True)
+    before, newest = entry(table, stays), table.events(0).newest
+    waiting = node.link.post(Request(Operation.WAIT, 0, stays.slot, stays.generation))
+    node.control.shutdown(phoenix=True)
+    while EventKind.FIBER_SPAWN not in kinds(table, newest):
+        assert table.wait(table.events(0).newest, WAIT_S)
+    after = entry(table, stays)
+    assert (after.lives, after.generation) == (2, before.generation)
+    assert after.pid != before.pid
+    assert (entry(table, over).state, entry(table, over).lives) == (FiberState.OVER, 1)
+    assert entry(table, held).state == FiberState.HELD
+    events = [event for event in table.events(0).events if event.id > newest]
+    assert [event.kind for event in events] == [
+        EventKind.PHOENIX,
+        EventKind.FIBER_TERMINATE,
+        EventKind.FIBER_SPAWN,
+    ]
+    assert [event.id for event in events] == [newest + 1, newest + 2, newest + 3]
+    assert (table.head().phoenix, table.head().state) == (1, NodeState.UP)
+    node.control.begin(held)
+    node.control.stop(stays)
+    assert node.link.collect(waiting, WAIT_S).words[1] == 2, "who waited before is told"
 
 
 def test_shutdown_ends_all_fibers_and_then_the_node(node) -> None:

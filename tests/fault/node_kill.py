@@ -53,6 +53,8 @@ from nexus.seams.supervisor import FiberState, Operation, Request
 STOP_EVERY = 20
 OBSERVER_HANDLE = 5
 QUIET_S = 3.0
+# L1 has so long to its first beat; one that is stopped before it is missed no sooner.
+FIRST_BEAT_S = 30.0
 
 
 class Tally:
@@ -236,7 +238,8 @@ def kill_l1(arguments: argparse.Namespace, folder: Path, tally: Tally) -> None:
             if pid == 0 or not shoot(rig, pid, signal.SIGSTOP if stop else signal.SIGKILL):
                 continue
             stopped, killed = stopped + stop, killed + (not stop)
-            back = wait_until(lambda p=pid: rig.l1().pid not in (0, p))
+            bound = BOUND_S + (FIRST_BEAT_S if stop else 0)
+            back = wait_until(lambda p=pid: rig.l1().pid not in (0, p), bound)
             tally.check(back, f"L1 did not come back after {killed} + {stopped}: {rig.l1()}")
             for name, before in counts.items():
                 tally.check(rig.entry(name).pid == pids[name], f"{name} did not go on")

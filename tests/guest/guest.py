@@ -98,6 +98,7 @@ def qemu(
         *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
         *("-device", "virtio-serial-pci", "-chardev", f"socket,id=port,fd={port}"),
         *("-device", "virtserialport,chardev=port"),
+        *("-qmp", f"unix:{folder / 'monitor'},server=on,wait=off"),
         *profile.devices,
     ]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 META_PACKAGE = "linux-image-amd64"
 # Below lib/modules/VERSION/kernel; what no profile needs stays in the package.
-FOLDERS = ("drivers/char", "drivers/uio", "drivers/virtio", "fs", "net/9p")
+FOLDERS = ("drivers/char", "drivers/uio", "drivers/virtio", "drivers/watchdog", "fs", "net/9p")
 FILE, EXECUTABLE = 0o100644, 0o100755
 
 

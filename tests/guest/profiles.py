@@ -31,5 +31,11 @@ PROFILES = {
         # QEMU's teaching device: registers of known behaviour that answer exact widths alone.
         # The second one is there to be told from the first, and to be removed.
         Profile("edu", modules=("uio_pci_generic",), devices=("-device", "edu") * 2),
+        # A watchdog on the PCI bus: not petted, it resets the guest, which ends with that.
+        Profile(
+            "watchdog",
+            modules=("i6300esb",),
+            devices=("-device", "i6300esb", "-action", "watchdog=reset"),
+        ),
     )
 }

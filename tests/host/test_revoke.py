@@ -158,6 +158,24 @@ def test_only_the_word_of_the_page_holds_it(node) -> None:
     node.until_said("deaf", "took", before + 5)
 
 
+def test_what_was_revoked_ends_with_the_fiber_that_it_was_taken_from(node) -> None:
+    node.fiber("hostile", "hostile")
+    node.fiber("honest", "honest")
+    node.channel("hostile", "honest")
+    node.boot()
+    node.until_said("honest", "took 10")
+    assert node.revoke("hostile", CHANNEL) == Taken.CHANNEL
+    node.until_said("honest", "refused 20")
+    before = len(node.log("honest"))
+    control, place = node.running.control, node.place("hostile")
+    control.stop(place, at_once=True)
+    control.wait(place)
+    time.sleep(0.5)
+    assert not [line for line in node.log("honest")[before:] if line.startswith("took")]
+    control.forget(place)
+    node.until_said("honest", "took", before)  # what the ring still has
+
+
 def handle(node, name: str, word: str) -> int:
     """The number of a handle: the life page is the first, 3."""
     environment = Path(f"/proc/{node.entry(name).pid}/environ").read_text().split("\0")

@@ -35,6 +35,7 @@ enum {
     NX_OP_REVOKE = 11,
     NX_OP_LOOK = 12,
     NX_OP_SHUTDOWN = 13,
+    NX_OP_GUARD = 14,
 };
 
 enum {
@@ -43,6 +44,13 @@ enum {
     NX_START_DURABLE = 4,
     NX_STOP_AT_ONCE = 1,
     NX_SHUTDOWN_PHOENIX = 1,
+};
+
+/* What follows too many Phoenix. */
+enum {
+    NX_THEN_STAY = 0,
+    NX_THEN_RESET = 1,
+    NX_THEN_REBOOT = 2,
 };
 
 /* A request and its answer, whose word 0 is the result. */
@@ -142,7 +150,7 @@ typedef struct nx_node_head {
     uint32_t generation;
     uint64_t start_ns;
     uint64_t start_wall_ns;
-    uint32_t state; /* 1 up, 2 shutting down, 3 over */
+    uint32_t state; /* 1 up, 2 shutting down, 3 over, 4 moved */
     uint32_t phoenix;
     uint64_t wakeups;
     uint64_t events; /* id of the newest; its low half is a futex */

@@ -48,6 +48,16 @@ static nx_l0_fiber *free_slot(nx_l0_node *node, uint32_t wanted, bool observer)
     return NULL;
 }
 
+/* The page is made once; L1 has a connection of its own in each life. */
+long nx_l0_provide_observer(nx_l0_node *node)
+{
+    if (node->observer == NULL) {
+        node->observer =
+            nx_l0_share("nexus-observer", NX_PAGE_SIZE_MIN, false, &node->observer_descriptor);
+    }
+    return node->observer == NULL ? node->observer_descriptor : 0;
+}
+
 static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
 {
     nx_node_packet *packet = &from->packet;
@@ -65,11 +75,10 @@ static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
     if (fiber == NULL) {
         return -ENOSPC_;
     }
-    if (observer && node->observer == NULL) {
-        node->observer =
-            nx_l0_share("nexus-observer", NX_PAGE_SIZE_MIN, false, &node->observer_descriptor);
-        if (node->observer == NULL) {
-            return node->observer_descriptor;
+    if (observer) {
+        long made = nx_l0_provide_observer(node);
+        if (made < 0) {
+            return made;
         }
     }
     fiber->slot = (uint32_t)(fiber - node->fibers);
@@ -114,6 +123,7 @@ static int64_t begin(nx_l0_fiber *fiber, nx_l0_request *from, uint64_t now_ns)
         fiber->descriptors[i + 1] = from->descriptors[i];
     }
     from->count = 0;
+    fiber->check = nx_l0_belongings(fiber);
     nx_l0_wait_here(&fiber->starter, from);
     nx_l0_life_want(fiber, now_ns);
     return 0;
@@ -319,6 +329,8 @@ static int64_t serve(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
         nx_l0_wait_here(&node->stopper, from);
         nx_l0_shut_down(node, now_ns);
         return 0;
+    case NX_OP_GUARD:
+        return nx_l0_guard(node, from);
     case NX_OP_BEGIN:
     case NX_OP_STOP:
     case NX_OP_SIGNAL:

@@ -2,6 +2,8 @@
 /* A fiber's belongings: plan, descriptors, pages; taken at START, given back at FORGET. */
 #include "nx_l0.h"
 
+#include "nx_crc32c.h"
+
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <string.h>
@@ -122,7 +124,7 @@ static long make_durable(nx_l0_fiber *fiber)
     fiber->durable_descriptor = fiber->descriptors[--fiber->descriptor_count];
     fiber->descriptors[fiber->descriptor_count] = -1;
     node->durables++;
-    if (!nx_l0_recall(fiber)) {
+    if (!nx_l0_recall(fiber, fiber->durable_descriptor)) {
         return -EINVAL_;
     }
     nx_l0_set_features(node, 0); /* the tick is needed now */
@@ -167,6 +169,7 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
                     (uint64_t)policy->delay_ms * NX_L0_MS);
     fiber->breakers[1] = fiber->breakers[2] = fiber->breakers[0];
     fiber->tier = policy->tier;
+    fiber->check = nx_l0_belongings(fiber);
     nx_l0_settle_handles(fiber->node);
     uint8_t level = (uint8_t)policy->survivability; /* L1's is the floor, any other adds to it */
     if ((flags & NX_START_OBSERVER) != 0 && level != 0) {
@@ -175,6 +178,14 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
     }
     nx_l0_set_features(fiber->node, (uint8_t)(level & ~fiber->node->features));
     return 0;
+}
+
+uint32_t nx_l0_belongings(const nx_l0_fiber *fiber)
+{
+    NX_STATIC_ASSERT(offsetof(nx_l0_fiber, descriptor_count) ==
+                         offsetof(nx_l0_fiber, descriptors) + sizeof fiber->descriptors,
+                     "they are one piece");
+    return nx_crc32c(0, fiber->descriptors, sizeof fiber->descriptors + sizeof(uint32_t));
 }
 
 void nx_l0_fiber_free(nx_l0_fiber *fiber)

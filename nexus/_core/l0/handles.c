@@ -109,6 +109,16 @@ static void make_nothing(nx_l0_node *node)
     }
 }
 
+void nx_l0_keep_revoked(nx_l0_fiber *fiber, uint64_t channels, uint64_t files)
+{
+    if (files != 0) {
+        make_nothing(fiber->node);
+    }
+    fiber->revoked_channels = channels;
+    fiber->revoked_files = files;
+    nx_l0_settle_handles(fiber->node);
+}
+
 nx_l0_taken nx_l0_take_handle(nx_l0_fiber *fiber, const nx_node_capability *last)
 {
     uint64_t bit = bit_of(last);

@@ -35,7 +35,7 @@ void nx_l0_life_dismiss(nx_l0_fiber *fiber)
     }
 }
 
-static void rest(nx_l0_fiber *fiber, nx_node_state state)
+void nx_l0_life_rest(nx_l0_fiber *fiber, nx_node_state state)
 {
     /* Whoever waits for a life to begin, and there will be none. */
     static const nx_l0_report canceled = {.stage = NX_STAGE_NONE, .error = ECANCELED_};
@@ -81,7 +81,7 @@ static void give_up(nx_l0_fiber *fiber)
     fiber->status = NX_L0_EXIT_FAILED;
     fiber->ended_ns = nx_l0_clock(1);
     nx_l0_answer_start(fiber, report);
-    rest(fiber, NX_FIBER_OVER);
+    nx_l0_life_rest(fiber, NX_FIBER_OVER);
 }
 
 void nx_l0_life_begin(nx_l0_fiber *fiber, uint64_t now_ns)
@@ -211,7 +211,7 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
     bool again = fiber->forced || policy->restart == NX_RESTART_ALWAYS ||
                  (policy->restart == NX_RESTART_ON_FAILURE && (status != 0 || fiber->cause != 0));
     if (fiber->barred || fiber->stopping || !again) {
-        rest(fiber, fiber->barred ? NX_FIBER_QUARANTINED : NX_FIBER_OVER);
+        nx_l0_life_rest(fiber, fiber->barred ? NX_FIBER_QUARANTINED : NX_FIBER_OVER);
         return;
     }
     pull_company(fiber);
@@ -222,7 +222,7 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
         bool open = fiber->breakers[0].state == NX_BREAKER_OPEN;
         NX_L0_SAY("nexus-l0: ", nx_l0_name(fiber), open ? ": the breaker opened" : ": quarantined",
                   " after ", nx_l0_decimal(&lives, fiber->lives), " starts\n");
-        rest(fiber, end == NX_TRAP_DOWN ? NX_FIBER_OVER : NX_FIBER_QUARANTINED);
+        nx_l0_life_rest(fiber, end == NX_TRAP_DOWN ? NX_FIBER_OVER : NX_FIBER_QUARANTINED);
     } else if (delay == 0) {
         nx_l0_life_begin(fiber, now_ns);
     } else {
@@ -446,7 +446,7 @@ void nx_l0_life_stop(nx_l0_fiber *fiber, uint64_t now_ns, bool firm)
         fiber->until_ns = now_ns + (uint64_t)nx_l0_policy(fiber)->grace_ms * NX_L0_MS;
     }
     if (fiber->state == NX_FIBER_PAUSE || fiber->state == NX_FIBER_HELD) {
-        rest(fiber, NX_FIBER_OVER);
+        nx_l0_life_rest(fiber, NX_FIBER_OVER);
     }
 }
 

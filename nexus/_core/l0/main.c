@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Words and descriptors in; then supervision, of one fiber or of a node. */
-#include "nx_l0.h"
-
-#include "nx_blake3.h"
+#include "phoenix.h"
 
 #include <linux/close_range.h>
 #include <linux/fcntl.h>
@@ -11,10 +9,13 @@
 #include <string.h>
 
 #define PROT_READ_WRITE 3
-#define MS              1000000u
 
 #define EBADF_ 9
 #define ESRCH_ 3
+
+/* Unless somebody asks for others. */
+#define PHOENIX_LIMIT  3u
+#define PHOENIX_PERIOD (60000 * (uint64_t)NX_L0_MS)
 
 static nx_l0_node node;
 static const char too_few[] = "more open files must be allowed: 64 to 127 are ours (ulimit -n 256)";
@@ -43,9 +44,14 @@ static int parse_descriptor(const char *word)
     return number;
 }
 
-/* An inherited descriptor as one of our own, which are above all that a fiber can have. */
+/* An inherited descriptor as one of our own, which are above all that a fiber can have: what was
+ * handed over is already. */
 static int32_t take(int descriptor)
 {
+    if (descriptor >= (int)NX_L0_FIRST) {
+        long result = nx_sys(__NR_fcntl, descriptor, F_SETFD, 1 /* FD_CLOEXEC */);
+        return result < 0 ? (int32_t)result : descriptor;
+    }
     return (int32_t)nx_sys(__NR_fcntl, descriptor, F_DUPFD_CLOEXEC, NX_L0_FIRST);
 }
 
@@ -63,7 +69,8 @@ static const char *prepare(void)
         node.clients[i] = -1;
     }
     node.listen = node.observer_descriptor = node.beb_descriptor = -1;
-    node.sched[0] = node.sched[1] = -1;
+    node.sched[0] = node.sched[1] = node.watchdog_device = node.image = node.handover = -1;
+    nx_breaker_init(&node.phoenixes, PHOENIX_LIMIT, PHOENIX_PERIOD, 0);
     node.tick_ns = NX_L0_FOREVER;
     node.lifeline = (int32_t)nx_sys(__NR_pidfd_open, nx_sys0(__NR_getpid), 0);
     node.ready = (int32_t)nx_sys(__NR_eventfd2, 0, O_CLOEXEC | O_NONBLOCK);
@@ -176,7 +183,8 @@ static const char *open_beb(int descriptor)
     return NULL;
 }
 
-static int serve(const int *words)
+/* `kept` is what Phoenix handed over, or NULL. */
+static int serve(const int *words, const nx_l0_kept *kept)
 {
     for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
         nx_l0_fiber *fiber = &node.fibers[i];
@@ -208,6 +216,11 @@ static int serve(const int *words)
         node.listen = take(words[1]);
     }
     node.table->head.generation = node.beb.generation;
+    if (kept != NULL) {
+        nx_l0_rise(&node, kept);
+        return nx_l0_supervise(&node);
+    }
+    nx_l0_keep_image(&node);
     (void)nx_l0_event(&node, NULL,
                       &(nx_stl_event){.kind = NX_STL_SYSTEM_BOOT,
                                       .entity = node.beb.generation,
@@ -227,6 +240,16 @@ int nx_l0_main(int count, const char *const *words)
         int descriptor = parse_descriptor(words[2]);
         return descriptor < 0 ? fail("the plan's descriptor is not a number") : run(descriptor);
     }
+    if (count == 3 && strcmp(words[1], "rise") == 0) {
+        const nx_l0_kept *kept = nx_l0_inherit(parse_descriptor(words[2]));
+        if (kept == NULL || kept->own[NX_KEPT_CLIENTS] < 0) {
+            return fail("what Phoenix handed over is not sound");
+        }
+        descriptors[0] = kept->own[NX_KEPT_CLIENTS];
+        descriptors[1] = kept->own[NX_KEPT_LISTEN];
+        descriptors[2] = kept->own[NX_KEPT_BEB];
+        return serve(descriptors, kept);
+    }
     if (count < 3 || count > 5 || strcmp(words[1], "serve") != 0) {
         return fail("usage: nexus-l0 run PLAN | serve CONTROL [LISTEN [BEB]], all descriptors");
     }
@@ -236,5 +259,5 @@ int nx_l0_main(int count, const char *const *words)
             return fail("a descriptor is not a number");
         }
     }
-    return serve(descriptors);
+    return serve(descriptors, NULL);
 }

@@ -122,7 +122,7 @@ typedef struct nx_l0_calls {
 typedef struct nx_l0_waiter {
     uint32_t client;
     uint32_t ticket;
-    uint16_t operation;
+    uint32_t operation;
 } nx_l0_waiter;
 
 struct nx_l0_node;
@@ -144,6 +144,7 @@ typedef struct nx_l0_fiber {
     nx_node_state state;
     int32_t descriptors[NX_L0_DESCRIPTORS_MAX]; /* those of START: plan, 3 standard, others */
     uint32_t descriptor_count;
+    uint32_t check; /* of both, for Phoenix */
     bool hold;      /* lives begin when somebody asks for one */
     bool stopping;  /* asked to end: no restart, and SIGKILL at `until_ns` */
     bool forced;    /* another life follows, whatever the policy says */
@@ -217,6 +218,16 @@ typedef struct nx_l0_node {
     nx_beb beb; /* buffer NULL: none */
     int32_t beb_descriptor;
     nx_l0_waiter stopper;
+    int32_t image;       /* what Phoenix executes: */
+    int32_t image_error; /* or the negative errno for which it cannot */
+    int32_t handover;
+    uint8_t image_digest[32];
+    nx_breaker phoenixes;
+    uint32_t then;           /* what follows too many, an NX_THEN_* */
+    int32_t watchdog_device; /* or -1 */
+    uint64_t well_ns;        /* when L1 was last seen to beat */
+    uint64_t well_beat;
+    bool given_up;
 } nx_l0_node;
 
 typedef struct nx_l0_digits {
@@ -356,8 +367,10 @@ void nx_l0_life_kill(nx_l0_fiber *fiber, uint32_t cause);
 void nx_l0_life_step(nx_l0_fiber *fiber, uint64_t now_ns);
 uint64_t nx_l0_life_next(const nx_l0_fiber *fiber, uint64_t now_ns);
 
-/* Ends the template, and with it what waits ready for another life. */
+/* Ends the template, and with it what waits ready for another life. No life is to follow: who
+ * waits is told. */
 void nx_l0_life_dismiss(nx_l0_fiber *fiber);
+void nx_l0_life_rest(nx_l0_fiber *fiber, nx_node_state state);
 
 /* One tier down, by three overruns or by a verdict. */
 void nx_l0_life_demote(nx_l0_fiber *fiber, uint32_t tier_before);
@@ -367,20 +380,33 @@ void nx_l0_life_demote(nx_l0_fiber *fiber, uint32_t tier_before);
  * the breaker. */
 nx_trap_step nx_l0_trap(nx_l0_fiber *fiber, uint32_t cause, uint64_t now_ns, uint64_t *ret_delay);
 bool nx_l0_birth(nx_l0_fiber *fiber);
+/* BLAKE3 of what a descriptor has; 0 or a negative errno. */
+long nx_l0_digest(int32_t descriptor, uint8_t *ret);
 
 /* saves.c: the newest copy of a fiber's checkpoint that is whole, of this image, and not older than
- * one that was seen before: false for none. What a durable fiber has in its file, into its slot;
- * and the newest copy into the file, if that is news. How far saves have come, for whoever looks.
+ * one that was seen before: false for none. What a file or another slot has, into its slot; and the
+ * newest copy into the file, if that is news. How far saves have come, for whoever looks.
  */
 bool nx_l0_find_checkpoint(nx_l0_fiber *fiber);
-bool nx_l0_recall(nx_l0_fiber *fiber);
+bool nx_l0_recall(nx_l0_fiber *fiber, int32_t from);
 void nx_l0_keep(nx_l0_fiber *fiber);
 void nx_l0_look_at_saves(nx_l0_node *node);
+
+/* phoenix.c: executes the supervisor's own image; comes back when that is not to be. */
+void nx_l0_phoenix(nx_l0_node *node);
+
+/* guard.c: pets the watchdog while all is well; what follows too many Phoenix; an orderly end. */
+void nx_l0_pet(nx_l0_node *node, uint64_t now_ns);
+void nx_l0_give_up(nx_l0_node *node);
+void nx_l0_unguard(nx_l0_node *node);
 
 /* fiber.c: a fiber from a plan and its descriptors, which it owns from then on, also when this
  * fails; 0 or a negative errno. And its end: everything it had is given back. */
 long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags);
 void nx_l0_fiber_free(nx_l0_fiber *fiber);
+
+/* A check value of the descriptors that START brought. */
+uint32_t nx_l0_belongings(const nx_l0_fiber *fiber);
 
 /* handles.c: the last word that names a handle is gone, and what that took; a word was given. What
  * is closed at whom, after any change; the word of the present life. Whether REVOKE took it. */
@@ -392,6 +418,7 @@ typedef enum {
 
 nx_l0_taken nx_l0_take_handle(nx_l0_fiber *fiber, const nx_node_capability *last);
 void nx_l0_give_handle(nx_l0_fiber *fiber, const nx_node_capability *given);
+void nx_l0_keep_revoked(nx_l0_fiber *fiber, uint64_t channels, uint64_t files);
 void nx_l0_settle_handles(nx_l0_node *node);
 void nx_l0_write_closed(const nx_l0_fiber *fiber);
 bool nx_l0_is_revoked(const nx_l0_fiber *fiber, const nx_node_capability *one);
@@ -404,6 +431,8 @@ void nx_l0_look_at_calls(nx_l0_node *node);
 
 /* table.c: the SysTable; 0 or a negative errno. An event: its id. What changed about a fiber. */
 long nx_l0_table_init(nx_l0_node *node);
+/* Goes on where another table ended; with none, or one that is not sound, it begins. */
+void nx_l0_table_follow(nx_l0_node *node, int32_t descriptor);
 uint64_t nx_l0_event(nx_l0_node *node, nx_l0_fiber *fiber, const nx_stl_event *event);
 void nx_l0_publish(nx_l0_fiber *fiber);
 /* A memfd of this size that nobody can resize, mapped for writing; with `read_only` nobody else can
@@ -422,6 +451,8 @@ void nx_l0_set_features(nx_l0_node *node, uint8_t runtime);
 /* control.c: a client's packet; -1 when the client is gone. Answers to those who wait. */
 int nx_l0_serve_client(nx_l0_node *node, uint32_t client, bool hung_up, uint64_t now_ns);
 void nx_l0_accept(nx_l0_node *node);
+/* What L1 has beside a fiber: its connection and its page. */
+long nx_l0_provide_observer(nx_l0_node *node);
 void nx_l0_answer_start(nx_l0_fiber *fiber, const nx_l0_report *report);
 void nx_l0_answer_end(nx_l0_fiber *fiber);
 void nx_l0_answer_shutdown(nx_l0_node *node);

@@ -18,7 +18,6 @@
 #define AUDIT_TICKS    3u /* between looks at the capability words */
 #define VERDICT_WINDOW (1000 * (uint64_t)NX_L0_MS)
 #define CONFIDENCE     5000u
-#define PHOENIX_MAX    3u
 #define NEEDS_TICK                                                                                 \
     (NX_FEATURE_HEARTBEAT | NX_FEATURE_AUDIT | NX_FEATURE_VERDICTS | NX_FEATURE_BASELINE)
 
@@ -174,7 +173,8 @@ void nx_l0_set_features(nx_l0_node *node, uint8_t runtime)
                                           .entity = state.effective,
                                           .data = {before, state.boot}});
     }
-    bool needed = (node->features & NEEDS_TICK) != 0 || node->durables != 0;
+    bool needed =
+        (node->features & NEEDS_TICK) != 0 || node->durables != 0 || node->watchdog_device >= 0;
     node->tick_ns = needed ? nx_l0_clock(1) + TICK_NS : NX_L0_FOREVER;
 }
 
@@ -244,13 +244,10 @@ void nx_l0_take_verdicts(nx_l0_node *node, uint64_t now_ns)
     }
 }
 
-/* L1 cannot be kept alive: everything begins anew from its sealed image, a few times. */
+/* Everything begins anew from its sealed image: we first, and if that is refused, the others. */
 static void rise(nx_l0_node *node, uint64_t now_ns)
 {
-    node->phoenix = false;
-    node->table->head.phoenix++;
-    (void)nx_l0_event(node, NULL,
-                      &(nx_stl_event){.kind = NX_STL_PHOENIX, .entity = node->table->head.phoenix});
+    nx_l0_phoenix(node);
     for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
         nx_l0_fiber *fiber = &node->fibers[i];
         if (nx_l0_is_alive(fiber) && !fiber->stopping) {
@@ -264,8 +261,14 @@ static void rise(nx_l0_node *node, uint64_t now_ns)
 
 void nx_l0_observe(nx_l0_node *node, uint64_t now_ns)
 {
-    if (node->phoenix && node->table->head.phoenix < PHOENIX_MAX && !node->stopping) {
-        rise(node, now_ns);
+    uint64_t delay;
+
+    if (node->phoenix && !node->stopping) {
+        if (nx_breaker_admit(&node->phoenixes, now_ns, &delay)) {
+            rise(node, now_ns);
+        } else {
+            nx_l0_give_up(node);
+        }
     }
     node->phoenix = false;
     if (node->tick_ns == NX_L0_FOREVER || now_ns < node->tick_ns) {
@@ -278,4 +281,5 @@ void nx_l0_observe(nx_l0_node *node, uint64_t now_ns)
     nx_l0_look_at_calls(node);
     check_heartbeat(node, late_ns);
     nx_l0_take_verdicts(node, now_ns);
+    nx_l0_pet(node, now_ns);
 }

@@ -22,6 +22,9 @@ void nx_l0_send(nx_l0_node *node, uint32_t client, const nx_node_packet *packet,
 /* Takes one packet in; its size, 0 at the end of the connection, or a negative errno. */
 long nx_l0_receive(nx_l0_node *node, nx_l0_request *ret);
 
+/* guard.c: how far Phoenix may go, and the watchdog. */
+int64_t nx_l0_guard(nx_l0_node *node, nx_l0_request *from);
+
 /* The request will be answered when what it waits for has happened. */
 void nx_l0_wait_here(nx_l0_waiter *waiter, nx_l0_request *from);
 

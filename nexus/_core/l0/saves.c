@@ -66,13 +66,15 @@ bool nx_l0_find_checkpoint(nx_l0_fiber *fiber)
     return fiber->warm;
 }
 
-bool nx_l0_recall(nx_l0_fiber *fiber)
+bool nx_l0_recall(nx_l0_fiber *fiber, int32_t from)
 {
-    if (!read_slot(fiber->durable_descriptor)) {
+    if (!read_slot(from)) {
         return false;
     }
-    int index = newest();
-    fiber->kept = index >= 0 ? slot.copies[index].sequence : 0;
+    if (from == fiber->durable_descriptor) {
+        int index = newest();
+        fiber->kept = index >= 0 ? slot.copies[index].sequence : 0;
+    }
     return nx_sys(__NR_pwrite64, fiber->checkpoint_descriptor, &slot, sizeof slot, 0) ==
            (long)sizeof slot;
 }

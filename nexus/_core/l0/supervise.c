@@ -241,6 +241,7 @@ int nx_l0_supervise(nx_l0_node *node)
     while (!is_over(node)) {
         wait_once(node, (int32_t)signals);
     }
+    nx_l0_unguard(node);
     nx_l0_answer_shutdown(node);
     return node->serving ? 0 : node->fibers[0].status;
 }

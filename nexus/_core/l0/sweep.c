@@ -41,6 +41,7 @@ int32_t nx_l0_fiber_pid(int32_t warden)
 
 void nx_l0_sweep(void)
 {
+    static const uint64_t pause[2] = {0, NX_L0_MS};
     char list[4096];
 
     /* Nothing may be opened in L0's table. */
@@ -59,8 +60,11 @@ void nx_l0_sweep(void)
                 pid = 0;
             }
         }
-        /* Their own children come to us when they go: look again. */
-        (void)nx_sys(__NR_wait4, -1, NULL, 0, NULL);
+        /* Their own children come to us when they go: look again. One that the kernel cannot end
+         * now is not waited for for ever. */
+        if (nx_sys(__NR_wait4, -1, NULL, WNOHANG_, NULL) <= 0) {
+            (void)nx_sys(__NR_ppoll, NULL, 0, pause, NULL, 8);
+        }
         while (nx_sys(__NR_wait4, -1, NULL, WNOHANG_, NULL) > 0) {
         }
     }

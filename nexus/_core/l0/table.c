@@ -63,6 +63,29 @@ long nx_l0_table_init(nx_l0_node *node)
     return 0;
 }
 
+void nx_l0_table_follow(nx_l0_node *node, int32_t descriptor)
+{
+    nx_node_head *head = &node->table->head;
+    long size = nx_sys(__NR_lseek, descriptor, 0, 2 /* SEEK_END */);
+    long address =
+        nx_sys(__NR_mmap, NULL, sizeof *node->table, 1 /* PROT_READ */, MAP_SHARED, descriptor, 0);
+    const nx_node_table *table = (const nx_node_table *)address;
+
+    if (size == (long)sizeof *table && address >= 0 && table->head.magic == NX_NODE_MAGIC &&
+        table->head.version == NX_NODE_VERSION && table->head.pid == head->pid) {
+        uint32_t generation = head->generation;
+        *head = table->head;
+        head->generation = generation;
+        head->size = sizeof *table;
+        head->state = 1;
+        memcpy(node->table->events, table->events, sizeof table->events);
+        (void)nx_sys(__NR_munmap, address, sizeof *table);
+    } else {
+        NX_L0_SAY("nexus-l0: the table did not outlive Phoenix: events begin anew\n");
+    }
+    nx_l0_close(&descriptor);
+}
+
 /* What must be known after a crash of everything: the range of faults, and how lives ended. */
 static void record(nx_l0_node *node, const nx_stl_event *event)
 {

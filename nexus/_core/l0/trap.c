@@ -11,6 +11,25 @@
 
 #define EBADMSG_ 74
 
+long nx_l0_digest(int32_t descriptor, uint8_t *ret)
+{
+    nx_blake3_mode mode;
+    long size = nx_sys(__NR_lseek, descriptor, 0, 2 /* SEEK_END */);
+
+    if (size < 0) {
+        return size;
+    }
+    long address =
+        nx_sys(__NR_mmap, NULL, size, 1 /* PROT_READ */, MAP_SHARED | MAP_POPULATE, descriptor, 0);
+    if (address < 0) {
+        return address;
+    }
+    nx_blake3_mode_hash(&mode);
+    nx_blake3_digest(&mode, (const void *)address, (size_t)size, ret, NX_BLAKE3_OUT);
+    (void)nx_sys(__NR_munmap, address, size);
+    return 0;
+}
+
 /* Compares the image with the digest in the plan; a sealed memfd changes only when memory rots. */
 static bool image_is_sound(nx_l0_fiber *fiber)
 {
@@ -21,21 +40,10 @@ static bool image_is_sound(nx_l0_fiber *fiber)
     if ((image->flags & 1) == 0) {
         return true;
     }
-    int32_t descriptor = fiber->descriptors[image->descriptor];
     nx_l0_enter(fiber, NX_STAGE_IMAGE, 0);
-    long size = nx_sys(__NR_lseek, descriptor, 0, 2 /* SEEK_END */);
-    if (!nx_l0_ok(fiber, size)) {
+    if (!nx_l0_ok(fiber, nx_l0_digest(fiber->descriptors[image->descriptor], digest))) {
         return false;
     }
-    long address =
-        nx_sys(__NR_mmap, NULL, size, 1 /* PROT_READ */, MAP_SHARED | MAP_POPULATE, descriptor, 0);
-    if (!nx_l0_ok(fiber, address)) {
-        return false;
-    }
-    nx_blake3_mode mode;
-    nx_blake3_mode_hash(&mode);
-    nx_blake3_digest(&mode, (const void *)address, (size_t)size, digest, sizeof digest);
-    (void)nx_sys(__NR_munmap, address, size);
     if (memcmp(digest, image->digest, sizeof digest) != 0) {
         (void)nx_l0_event(
             fiber->node, fiber,

@@ -6,6 +6,7 @@ import pytest
 
 from nexus.errors import LocalError, ManifestError, NodeError
 from nexus.logic.bkdl import HANDLE_CHECKPOINT, HANDLE_LIFE, Policy
+from nexus.logic.guard import Guard
 from nexus.logic.node import (
     Channel,
     Opening,
@@ -121,12 +122,41 @@ TWO = 'fiber "a" { program "x" }\nfiber "b" { program "x" }\n'
         (TWO + 'channel "c" from="a" to="b" slots=1048576 size=65536', "the most is 1073741824"),
         (TWO + 'channel "c" from="a" to="b" way=1', "a channel takes"),
         (TWO + 'channel "c" from="a" to="b"\nchannel "c" from="b" to="a"', "two channels"),
+        ("phoenix limit=0", "limit is a number from 1 to 64"),
+        ("phoenix limit=65", "limit is a number from 1 to 64"),
+        ('phoenix period="0s"', "period is a time"),
+        ('phoenix then="explode"', "then is 'explode'"),
+        ('phoenix then="reset"', "leaves the reset to a watchdog"),
+        ("phoenix 3", "values are strings"),
+        ('phoenix "x"', "takes 0 to 0 values"),
+        ("phoenix\nphoenix", "phoenix is said twice"),
+        ("watchdog", "takes 1 to 1 values"),
+        ('watchdog "w" timeout="1s"', "timeout is 2 to 65535 whole seconds"),
+        ('watchdog "w" timeout="2500ms"', "timeout is 2 to 65535 whole seconds"),
+        ('watchdog "w" nowayout=#true', "'nowayout' is not known here"),
         ("".join(f'fiber "f{i}" {{ program "x" }}\n' for i in range(17)), "at most 16"),
     ],
 )
 def test_what_a_node_cannot_be_is_refused(text: str, message: str) -> None:
     with pytest.raises(LocalError, match=message):
         parse_node(text, "/")
+
+
+def test_last_measures_are_taken_only_if_asked_for() -> None:
+    assert parse_node("", "/").guard is None
+    assert parse_node("phoenix", "/").guard == Guard()
+    guard = parse_node('watchdog "w"', "/node").guard
+    assert guard == Guard(watchdog="/node/w")
+    assert guard is not None
+    assert guard.words == (3, 60_000, 0, 10)
+    text = 'phoenix limit=2 period="5s" then="reset"\nwatchdog "/dev/watchdog" timeout="4s"'
+    guard = parse_node(text, "/node").guard
+    assert guard == Guard(2, 5_000, "reset", "/dev/watchdog", 4)
+    assert guard is not None
+    assert guard.words == (2, 5_000, 1, 4)
+    reboot = parse_node('phoenix then="reboot"', "/").guard
+    assert reboot is not None
+    assert reboot.words == (3, 60_000, 2, 0)
 
 
 def test_node_errors_have_their_own_code_and_a_hint() -> None:
