@@ -23,6 +23,7 @@ NAME_KEY = bytes(range(16))
 # A channel's end or an opened file is named by its number in the fiber, below 64, behind this.
 _HANDLE, _HANDLES = "#", 64
 _HANDLE_TYPES = ("channel", "memory")
+_NO_END = (1 << 64) - 1
 _TAKEN = {
     Taken.WORD: "",
     Taken.CHANNEL: "; the channel is closed at both ends",
@@ -88,6 +89,12 @@ def _record(fiber: FiberEntry, word: CapabilityWord) -> dict[str, object]:
     }
 
 
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return "-" if value in (None, _NO_END) else str(value)
+
+
 def _list(node: NodeClient, name: str | None, output: Output) -> None:
     fibers = [node.find(name)] if name else node.table.fibers()
     items = [
@@ -100,11 +107,7 @@ def _list(node: NodeClient, name: str | None, output: Output) -> None:
         output.line("no capabilities")
         return
     heads = ("fiber", "index", "type", "rights", "object", "start", "end", "parent", "depth")
-    rows = [
-        tuple(",".join(v) if isinstance(v := item[head], list) else str(v) for head in heads)
-        for item in items
-    ]
-    output.table([heads, *rows])
+    output.table([heads, *(tuple(_cell(item[head]) for head in heads) for item in items)])
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
