@@ -79,6 +79,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield made
     finally:
         time.clock_settime(time.CLOCK_REALTIME, time.monotonic() + ahead)
+        made.table.close()
+        made.control.close()
         made.process.kill()
         made.process.wait()
 
