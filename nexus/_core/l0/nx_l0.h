@@ -178,6 +178,7 @@ typedef struct nx_l0_fiber {
     int32_t page_descriptors[2];
     int32_t checkpoint_descriptor; /* its slot, or -1 */
     int32_t durable_descriptor;    /* the file that keeps it over a boot, or -1 */
+    int32_t cgroup;                /* the cgroup that its template is cloned into, or -1 */
     nx_l0_calls calls;
     bool unkept;   /* that was said to fail */
     uint64_t kept; /* sequence of the newest copy in that file */
@@ -295,7 +296,8 @@ uint64_t nx_l0_clock(int clock);
 /*
  * Starts `run(fiber)` in a child with the given CLONE_* flags, on a stack of its own; with
  * CLONE_VM | CLONE_VFORK it returns when the child has executed or ended. The pid goes to `*pid`
- * with CLONE_PARENT_SETTID. Returns the child's pid or a negative errno.
+ * with CLONE_PARENT_SETTID; the child is in the fiber's cgroup with CLONE_INTO_CGROUP. Returns the
+ * child's pid or a negative errno.
  */
 long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber, void *stack,
                  int32_t *pid);
