@@ -206,10 +206,12 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
 
 uint32_t nx_l0_belongings(const nx_l0_fiber *fiber)
 {
-    NX_STATIC_ASSERT(offsetof(nx_l0_fiber, descriptor_count) ==
-                         offsetof(nx_l0_fiber, descriptors) + sizeof fiber->descriptors,
+    NX_STATIC_ASSERT(offsetof(nx_l0_fiber, cgroup) == offsetof(nx_l0_fiber, descriptors) +
+                                                          sizeof fiber->descriptors +
+                                                          sizeof fiber->descriptor_count,
                      "they are one piece");
-    return nx_crc32c(0, fiber->descriptors, sizeof fiber->descriptors + sizeof(uint32_t));
+    return nx_crc32c(0, fiber->descriptors,
+                     offsetof(nx_l0_fiber, check) - offsetof(nx_l0_fiber, descriptors));
 }
 
 void nx_l0_fiber_free(nx_l0_fiber *fiber)

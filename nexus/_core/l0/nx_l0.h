@@ -144,7 +144,8 @@ typedef struct nx_l0_fiber {
     nx_node_state state;
     int32_t descriptors[NX_L0_DESCRIPTORS_MAX]; /* those of START: plan, 3 standard, others */
     uint32_t descriptor_count;
-    uint32_t check; /* of both, for Phoenix */
+    int32_t cgroup; /* that its template is cloned into, or -1 */
+    uint32_t check; /* of these three, for Phoenix */
     bool hold;      /* lives begin when somebody asks for one */
     bool stopping;  /* asked to end: no restart, and SIGKILL at `until_ns` */
     bool forced;    /* another life follows, whatever the policy says */
@@ -178,7 +179,6 @@ typedef struct nx_l0_fiber {
     int32_t page_descriptors[2];
     int32_t checkpoint_descriptor; /* its slot, or -1 */
     int32_t durable_descriptor;    /* the file that keeps it over a boot, or -1 */
-    int32_t cgroup;                /* the cgroup that its template is cloned into, or -1 */
     nx_l0_calls calls;
     bool unkept;   /* that was said to fail */
     uint64_t kept; /* sequence of the newest copy in that file */
