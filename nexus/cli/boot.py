@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nexus.cli.events import NOTABLE, event_line, event_record
+from nexus.cli.fiber_text import per_process_lines
 from nexus.cli.output import Output
 from nexus.errors import StartError
 from nexus.logic.confine import LAYERS
@@ -105,6 +106,9 @@ def _up(
                 "waived": [
                     {"layer": name, "fibers": fibers} for name, fibers in node.waived.items()
                 ],
+                "per_process": [
+                    {"fiber": name, "why": why} for name, why in node.per_process.items()
+                ],
                 "unwatched": list(node.unwatched),
             },
         )
@@ -114,6 +118,8 @@ def _up(
         where = "" if own else f", each with --node {directory.path}"
         for name, fibers in node.waived.items():
             output.line(f"without the {name}, as asked, for {', '.join(fibers)}: {LAYERS[name]}")
+        for line in per_process_lines(node.per_process):
+            output.line(line)
         if node.unwatched:
             names = ", ".join(node.unwatched)
             output.line(f"without a baseline of its traffic, for want of handles: {names}")

@@ -6,7 +6,14 @@ import argparse
 import os
 
 from nexus.cli.baseline_text import baseline_records, tell_baselines
-from nexus.cli.fiber_text import FIBER_HEADS, fiber_record, fiber_row, policy_rows, state_word
+from nexus.cli.fiber_text import (
+    FIBER_HEADS,
+    fiber_record,
+    fiber_row,
+    per_process_lines,
+    policy_rows,
+    state_word,
+)
 from nexus.cli.node_client import NodeClient, connect
 from nexus.cli.output import Output
 from nexus.errors import UnknownFiberError
@@ -69,7 +76,7 @@ def _act(node: NodeClient, fiber: FiberEntry, arguments: argparse.Namespace) -> 
         node.control.wait(place)
 
 
-def _start(node: NodeClient, name: str) -> FiberEntry:
+def _start(node: NodeClient, name: str, output: Output) -> FiberEntry:
     """Begin a life of a fiber that the node has, or start one that only node.kdl has."""
     try:
         fiber = node.find(name)
@@ -80,7 +87,10 @@ def _start(node: NodeClient, name: str) -> FiberEntry:
         found = [one for one in described.fibers if one.name == name]
         if not found:
             raise unknown
-        start_late(node.directory, described, found[0], node.control)
+        pid = node.table.head().pid
+        per_process = start_late(node.directory, described, found[0], node.control, pid=pid)
+        for line in per_process_lines(per_process) if not output.json else ():
+            output.line(line)
         return node.find(name)
     node.control.begin(FiberPlace.of(fiber))
     return fiber
@@ -93,7 +103,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             _list(node, output)
             return 0
         if arguments.verb == "start":
-            fiber = _start(node, arguments.fiber)
+            fiber = _start(node, arguments.fiber, output)
         else:
             fiber = node.find(arguments.fiber)
         if arguments.verb == "show":

@@ -7,9 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 from nexus.cli.events import status_text
+from nexus.physics.cgroups import REMEDY
 from nexus.seams.supervisor import FiberEntry, FiberFlag
 
-__all__ = ["FIBER_HEADS", "fiber_record", "fiber_row", "policy_rows", "state_word", "tier_word"]
+__all__ = [
+    "FIBER_HEADS",
+    "fiber_record",
+    "fiber_row",
+    "per_process_lines",
+    "policy_rows",
+    "state_word",
+    "tier_word",
+]
 
 FIBER_HEADS = ("fiber", "state", "lives", "restarts", "tier", "strikes", "last", "saved", "pid")
 _TIERS = ("void", "gravity", "matter", "photon")
@@ -75,5 +84,21 @@ def policy_rows(policy: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         ("program", policy["program"]),
         ("pledged", " ".join(policy["promises"])),
         ("shown", ", ".join(shown) or "nothing of its own"),
+        *(
+            ("limited", f"{one['name']} {one['value']} by {one['by']}, {one['of']}")
+            for one in policy.get("limits", ())  # absent in a record of an older version
+        ),
         *((state, ", ".join(names)) for state, names in states.items()),
     ]
+
+
+def per_process_lines(per_process: Mapping[str, str]) -> list[str]:
+    """What is told of limits of memory and processes that no cgroup holds, and how it could."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in per_process.items():
+        reasons.setdefault(why, []).append(name)
+    lines = [
+        f"without a cgroup for all limits of {', '.join(names)}, so each process for itself: {why}"
+        for why, names in reasons.items()
+    ]
+    return [*lines, f"to have one, {REMEDY}"] if lines else []

@@ -9,7 +9,14 @@ from pathlib import Path
 from nexus.cli.output import Output
 from nexus.errors import ManifestError
 from nexus.logic.bkdl import encode_plan
-from nexus.logic.confine import Confined, FiberSpec, HostLayers, confine, policy_record
+from nexus.logic.confine import (
+    Confined,
+    FiberSpec,
+    HostLayers,
+    confine,
+    held_limits,
+    policy_record,
+)
 from nexus.logic.manifest import (
     Draft,
     Program,
@@ -75,6 +82,8 @@ def _explain(output: Output, spec: FiberSpec, confined: Confined) -> None:
         output.line(f"          ({' and '.join(sorted(LOADER_PROMISES))} serve its loader, too)")
     for rule in spec.unveil:
         output.line(f"shown     {rule.path} {rule.rights or 'hidden'}")
+    for limit in held_limits(spec):
+        output.line(f"limited   {limit.name} {limit.value} by {limit.by}, {limit.of}")
     output.table([(layer.state, layer.name, layer.why) for layer in confined.layers])
     for path in confined.missing:
         output.line(f"missing   {path}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from nexus.errors import ManifestError, UnenforceableError
 from nexus.logic.bkdl import Landlock, Limit, Manifest, Mount, Policy
@@ -32,9 +32,11 @@ __all__ = [
     "TIERS",
     "Confined",
     "FiberSpec",
+    "HeldLimit",
     "HostLayers",
     "Layer",
     "confine",
+    "held_limits",
     "policy_record",
     "shown_anyway",
 ]
@@ -50,6 +52,7 @@ _SURVIVABILITY = {"sovereign": 0b111, "hardened": 0b11111, "radiation": 0b111111
 
 # RLIMIT_* of asm-generic/resource.h.
 _LIMITS = {"cpu": 0, "file": 1, "stack": 3, "core": 4, "processes": 6, "files": 7, "memory": 9}
+EACH, TOGETHER = "each process for itself", "all its processes together"
 _TCP_RIGHTS = 0b11
 _SCOPES = 0b11
 
@@ -337,7 +340,41 @@ def confine(spec: FiberSpec, host: HostLayers, files: FileTree) -> Confined:
     return Confined(manifest, layers, missing)
 
 
-def policy_record(spec: FiberSpec, confined: Confined) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class HeldLimit:
+    """One limit of the effective policy.
+
+    Attributes:
+        name: as in a manifest.
+        value: of it.
+        by: cgroup, besides the rlimit, or rlimit alone.
+        of: whom it holds.
+    """
+
+    name: str
+    value: int
+    by: str
+    of: str
+
+
+def held_limits(spec: FiberSpec, grouped: frozenset[str] = frozenset()) -> tuple[HeldLimit, ...]:
+    """What holds the limits of a fiber.
+
+    Args:
+        spec: of the fiber.
+        grouped: the limits that its cgroup holds.
+    """
+    found = []
+    for name, value in spec.limits.items():
+        by = "cgroup" if name in grouped else "rlimit"
+        alone = "all processes of its user, root's not" if name == "processes" else EACH
+        found.append(HeldLimit(name, value, by, TOGETHER if name in grouped else alone))
+    return tuple(found)
+
+
+def policy_record(
+    spec: FiberSpec, confined: Confined, grouped: frozenset[str] = frozenset()
+) -> dict[str, object]:
     """The effective policy for programs, as docs/reference/json/policy.schema.json has it."""
     return {
         "name": spec.name,
@@ -348,6 +385,7 @@ def policy_record(spec: FiberSpec, confined: Confined) -> dict[str, object]:
             {"name": layer.name, "state": layer.state, "why": layer.why}
             for layer in confined.layers
         ],
+        "limits": [asdict(limit) for limit in held_limits(spec, grouped)],
         "missing": list(confined.missing),
         "filter_instructions": len(confined.manifest.filter) // 8,
     }

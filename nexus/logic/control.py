@@ -31,7 +31,7 @@ from nexus.seams.supervisor import (
 __all__ = ["STAGES", "Control", "FiberEnd", "FiberPlace"]
 
 ANSWER_S = 30.0  # an answer that takes longer never comes
-_HOLD, _IS_L1, _DURABLE, _AT_ONCE, _PHOENIX = 1, 2, 4, 1, 1
+_HOLD, _IS_L1, _DURABLE, _CGROUP, _AT_ONCE, _PHOENIX = 1, 2, 4, 8, 1, 1
 
 # In the order of nx_l0_stage of nx_l0.h.
 STAGES = (
@@ -74,17 +74,17 @@ class FiberEnd:
 def _failure(request: Request, answer: Answer) -> NexusError:
     number = -answer.result
     name = request.operation.name
+    stage = answer.words[0]
+    if request.operation in (Operation.START, Operation.BEGIN) and stage:
+        what = STAGES[stage] if stage < len(STAGES) else str(stage)
+        text = errno.errorcode.get(number, str(number))
+        return StartError(number, f"start failed at {what}, item {answer.words[1]}, errno {text}")
     if number == errno.ENOENT:
         return UnknownFiberError(
             f"{name}: nothing is at {request.slot}", hint="see nexus fiber list"
         )
     if number == errno.ESTALE:
         return StaleError(f"{name}: generation {request.generation} of its slot has passed")
-    stage = answer.words[0]
-    if request.operation in (Operation.START, Operation.BEGIN) and stage:
-        what = STAGES[stage] if stage < len(STAGES) else str(stage)
-        text = errno.errorcode.get(number, str(number))
-        return StartError(number, f"start failed at {what}, item {answer.words[1]}, errno {text}")
     why = _REASONS.get(number, "see the errno")
     return RefusedError(number, f"{name} was refused, {errno.errorcode.get(number, number)}: {why}")
 
@@ -138,18 +138,22 @@ class Control:
         *,
         hold: bool = False,
         observer: bool = False,
-        durable: bool = False,
+        durable: int | None = None,
+        cgroup: int | None = None,
     ) -> tuple[Request, int]:
         """Ask for a new fiber: plan, stdin, stdout, stderr, and what the plan names by index.
 
         Args:
-            descriptors: these, and last the file of a durable fiber's checkpoints.
+            descriptors: these.
             hold: begin no life yet.
             observer: it is L1.
-            durable: its checkpoints are kept in the last of the descriptors.
+            durable: the file in which its checkpoints are kept.
+            cgroup: the directory of the cgroup that it is to be in.
         """
-        flags = (_HOLD if hold else 0) | (_IS_L1 if observer else 0) | (_DURABLE if durable else 0)
-        return self.post(Request(Operation.START, flags, descriptors=tuple(descriptors)))
+        flags = (_HOLD if hold else 0) | (_IS_L1 if observer else 0)
+        flags |= (0 if durable is None else _DURABLE) | (0 if cgroup is None else _CGROUP)
+        last = (one for one in (durable, cgroup) if one is not None)
+        return self.post(Request(Operation.START, flags, descriptors=(*descriptors, *last)))
 
     def start(
         self, descriptors: Sequence[int], *, hold: bool = False, observer: bool = False

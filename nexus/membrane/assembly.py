@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nexus.errors import ManifestError, NodeError, UnenforceableError
 from nexus.logic.bkdl import (
@@ -26,11 +26,12 @@ from nexus.logic.node import (
 from nexus.logic.unveil import Unveil
 from nexus.membrane.directory import NodeDirectory
 from nexus.physics import Ring
+from nexus.physics.cgroups import NodeCgroups
 from nexus.physics.files import HostFiles
 from nexus.physics.programs import find_program, interpreter_of, is_dynamic, python_runtime
 from nexus.physics.supervisor import host_facts, seal_image, seal_plan
 
-__all__ = ["OBSERVER_PROMISES", "Assembly", "find_image"]
+__all__ = ["OBSERVER_PROMISES", "Assembly", "Start", "find_image"]
 
 # None by which a call sends descriptors, so that L1 can ask for no START of its own.
 OBSERVER_PROMISES = frozenset({"stdio", "rpath", "wpath", "cpath"})
@@ -60,25 +61,46 @@ def find_image(words: Sequence[str], directory: str) -> Program:
     return Program(program, (*middle, path, *rest), path, is_dynamic(program))
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a fiber's START takes.
+
+    Attributes:
+        descriptors: plan, stdin, stdout, stderr, and what the plan names by index.
+        durable: the file of its checkpoints.
+        cgroup: the directory of its cgroup.
+    """
+
+    descriptors: Sequence[int]
+    durable: int | None = None
+    cgroup: int | None = None
+
+
 class Assembly:
     """What a node's fibers are made of; a context manager, which closes what it opened.
 
     Args:
         directory: where the node is.
         node: what it consists of.
+        cgroups: where fibers with such limits have their cgroups.
 
     Attributes:
         waived: the layers that were waived, and what goes without each; L1 is among them.
+        per_process: fibers whose limits hold for each process alone, and why.
     """
 
-    def __init__(self, directory: NodeDirectory, node: NodeDescription) -> None:
+    def __init__(
+        self, directory: NodeDirectory, node: NodeDescription, cgroups: NodeCgroups
+    ) -> None:
         self._directory = directory
         self._node = node
+        self._cgroups = cgroups
         self._host = HostLayers(**host_facts())
         self._files = HostFiles()
         self._python = python_runtime()
         self._open: list[int] = []
         self.waived: dict[str, list[str]] = {}
+        self.per_process: dict[str, str] = {}
         self._null = self._keep(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         self._rings = {one.name: Ring.create(one.capacity) for one in node.channels}
 
@@ -95,8 +117,8 @@ class Assembly:
         self._open.append(descriptor)
         return descriptor
 
-    def fiber(self, fiber: NodeFiber) -> list[int]:
-        """The descriptors of a fiber's START.
+    def fiber(self, fiber: NodeFiber) -> Start:
+        """What a fiber's START takes.
 
         Raises:
             NexusError: what it says cannot be done on this host.
@@ -117,11 +139,10 @@ class Assembly:
                 raise NodeError(
                     f"fiber {fiber.name} cannot be given {opening.path}: {error.strerror}"
                 ) from error
-        if fiber.durable:
-            extra.append(self._checkpoints(fiber.name))
         handles = fiber_handles(fiber, self._node.channels, places)
         variables = {"NEXUS_FIBER": handles.variable, "NEXUS_NAME": fiber.name}
-        return self._start(fiber, handles, variables if handles.variable else {}, extra)
+        start = self._start(fiber, handles, variables if handles.variable else {}, extra)
+        return replace(start, durable=self._checkpoints(fiber.name)) if fiber.durable else start
 
     def _checkpoints(self, fiber: str) -> int:
         """The file of a durable fiber's checkpoints; one that is not as long as a slot is new."""
@@ -137,8 +158,8 @@ class Assembly:
             ) from error
         return descriptor
 
-    def observer(self, words: Sequence[str]) -> list[int]:
-        """The descriptors of the START of L1: a fiber like any other, with three handles more.
+    def observer(self, words: Sequence[str]) -> Start:
+        """What the START of L1 takes: a fiber like any other, with three handles more.
 
         Args:
             words: those of `python -m nexus.logic` but for the numbers of its handles.
@@ -213,10 +234,15 @@ class Assembly:
         handles: Handles,
         variables: Mapping[str, str],
         extra: list[int],
-    ) -> list[int]:
+    ) -> Start:
         spec = self._spec(fiber, variables)
         confined = confine(spec, self._host, self._files)
-        self._directory.write_policy(fiber.name, policy_record(spec, confined))
+        cgroup = self._cgroups.make(fiber.name, spec.limits)
+        if cgroup.descriptor is not None:
+            self._keep(cgroup.descriptor)
+        if cgroup.gap:
+            self.per_process[fiber.name] = cgroup.gap
+        self._directory.write_policy(fiber.name, policy_record(spec, confined, cgroup.held))
         for layer in confined.layers:
             if layer.state == "waived":
                 self.waived.setdefault(layer.name, []).append(fiber.name)
@@ -236,4 +262,5 @@ class Assembly:
             extra = [*extra, self._keep(sealed)]
         plan = encode_plan(manifest, image=image, digest=digest, handles=handles.table)
         log = self._keep(self._directory.open_log(fiber.name))
-        return [self._keep(seal_plan(plan)), self._null, log, log, *extra]
+        first = (self._keep(seal_plan(plan)), self._null, log, log)
+        return Start((*first, *extra), cgroup=cgroup.descriptor)

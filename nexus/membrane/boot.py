@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from nexus.logic.guard import Guard
 from nexus.logic.node import NodeDescription, NodeFiber, parse_node
 from nexus.membrane.assembly import Assembly
 from nexus.membrane.directory import NodeDirectory
+from nexus.physics.cgroups import CONTROLLERS, NodeCgroups
 from nexus.physics.control import ControlLink, control_pair, listen_node
 from nexus.physics.supervisor import spawn_supervisor
 from nexus.seams.supervisor import SystemTable
@@ -53,6 +54,8 @@ class RunningNode:
         fibers: by name.
         waived: layers that were waived, and the fibers that go without.
         unwatched: channels of whose traffic L1 learns nothing, for want of handles.
+        per_process: fibers whose limits hold for each process alone, and why.
+        cgroups: what is undone when the node is over.
         guarded: whether a watchdog would answer a supervisor that is killed with a reset.
     """
 
@@ -62,6 +65,8 @@ class RunningNode:
     fibers: dict[str, FiberPlace]
     waived: dict[str, list[str]] = field(default_factory=dict)
     unwatched: Sequence[str] = ()
+    per_process: Mapping[str, str] = field(default_factory=dict)
+    cgroups: NodeCgroups | None = None
     guarded: bool = False
     _status: int | None = None
 
@@ -82,7 +87,12 @@ class RunningNode:
         self.control.close()
         status = self.status(wait=True)
         assert status is not None, "waitpid came back"
+        self._leave_cgroups()
         return status
+
+    def _leave_cgroups(self) -> None:
+        if self.cgroups is not None:
+            self.cgroups.leave()
 
     def kill(self) -> None:
         """End everything at once: fibers die with their supervisor. In order, if it is guarded."""
@@ -91,6 +101,7 @@ class RunningNode:
         if self.status() is None:
             os.kill(self.pid, signal.SIGKILL)
             self.status(wait=True)
+        self._leave_cgroups()
 
 
 def _spawn(directory: NodeDirectory, lock: int) -> tuple[int, ControlLink]:
@@ -159,20 +170,37 @@ def boot(
     Raises:
         NexusError: the supervisor, L1 or a fiber cannot start; nothing is left running.
     """
-    with Assembly(directory, node) as assembly:
+    limited = any(CONTROLLERS.keys() & one.draft.limits.keys() for one in node.fibers)
+    # Before the supervisor is there: it is to be where this process goes.
+    cgroups = NodeCgroups.enter() if limited else NodeCgroups(None, "")
+    try:
+        return _boot(directory, node, lock, learning, cgroups)
+    except BaseException:  # whatever it was, nothing may be left behind
+        cgroups.leave()
+        raise
+
+
+def _boot(
+    directory: NodeDirectory,
+    node: NodeDescription,
+    lock: int,
+    learning: Sequence[str],
+    cgroups: NodeCgroups,
+) -> RunningNode:
+    with Assembly(directory, node, cgroups) as assembly:
         # First, because what the host lacks for it no fiber's own waiver helps.
         observer = assembly.observer(("--ledger", str(directory.ledger), *learning))
-        plans = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
+        starts = [(fiber, assembly.fiber(fiber)) for fiber in node.fibers]
         pid, link = _spawn(directory, lock)
-        facts = (assembly.waived, assembly.unwatched)
+        facts = (assembly.waived, assembly.unwatched, assembly.per_process, cgroups)
         running = RunningNode(Control(link), None, pid, {}, *facts)  # type: ignore[arg-type]
         try:
             running.table = running.control.hello()
             # All are asked for at once, so that one's start does not wait for another's.
-            posted = {"L1": running.control.post_start(observer, observer=True)}
-            for fiber, descriptors in plans:
+            posted = {"L1": running.control.post_start(observer.descriptors, observer=True)}
+            for fiber, start in starts:
                 posted[fiber.name] = running.control.post_start(
-                    descriptors, hold=fiber.held, durable=fiber.durable
+                    start.descriptors, hold=fiber.held, durable=start.durable, cgroup=start.cgroup
                 )
             for name, one in posted.items():
                 try:
@@ -219,9 +247,24 @@ def boot_alone(name: str, descriptors: Sequence[int], *, stderr: int) -> Running
 
 
 def start_late(
-    directory: NodeDirectory, node: NodeDescription, fiber: NodeFiber, control: Control
-) -> None:
+    directory: NodeDirectory,
+    node: NodeDescription,
+    fiber: NodeFiber,
+    control: Control,
+    *,
+    pid: int,
+) -> Mapping[str, str]:
     """Start a fiber that a node's description has and the running node has not.
+
+    Args:
+        directory: of the node.
+        node: its description.
+        fiber: of it.
+        control: of the supervisor.
+        pid: of the supervisor.
+
+    Returns:
+        the fiber, if its limits hold for each process alone, and why.
 
     Raises:
         NodeOwnerError: the directory is another user's: what it describes is not opened for them.
@@ -239,5 +282,9 @@ def start_late(
             f"fiber {fiber.name} cannot join a node that is up; made at the boot: {what}",
             hint="end the node, and nexus boot",
         )
-    with Assembly(directory, replace(node, fibers=(fiber,), channels=())) as assembly:
-        control.start(assembly.fiber(fiber))
+    cgroups = NodeCgroups.beside(pid)
+    with Assembly(directory, replace(node, fibers=(fiber,), channels=()), cgroups) as assembly:
+        start = assembly.fiber(fiber)
+        posted = control.post_start(start.descriptors, durable=start.durable, cgroup=start.cgroup)
+        control.finish(posted)
+        return assembly.per_process

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from nexus._core import probe
+from nexus.physics.cgroups import CONTROLLERS, REMEDY, find_cgroup, obstacle
 
 State = Literal["ok", "limited", "absent"]
 
@@ -82,19 +83,11 @@ def _seccomp() -> tuple[State, str]:
 
 
 def _cgroup() -> tuple[State, str]:
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    places = [fields[1] for fields in mounts if fields[2] == "cgroup2"]
-    if not places:
-        return "absent", "no cgroup2 filesystem is mounted"
-    own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-    group = Path(places[0], own.lstrip("/"))
-    controllers = group / "cgroup.controllers"
-    names = controllers.read_text().split() if controllers.exists() else []
-    if not os.access(group, os.W_OK):
-        return "limited", f"{group} is not writable; controllers: {' '.join(names) or 'none'}"
-    if not {"cpu", "memory", "pids"} <= set(names):
-        return "limited", f"{group} has controllers: {' '.join(names) or 'none'}"
-    return "ok", f"{group} is writable; controllers: {' '.join(names)}"
+    group = find_cgroup()
+    gap = obstacle(group, os.getpid())
+    if gap:
+        return ("absent" if group is None else "limited"), gap
+    return "ok", f"{group} can hand on {' and '.join(sorted(CONTROLLERS.values()))}"
 
 
 def _perf() -> tuple[State, str]:
@@ -195,7 +188,7 @@ _FACILITIES = [
               "sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0, "
               "or an AppArmor profile that allows userns", _call(probe.user_namespace, "granted")),
     _Facility("cgroups", "no memory and process limits on whole fibers, only per process",
-              "mount cgroup2 and delegate a group with cpu, memory and pids", _cgroup),
+              f"mount cgroup2 with memory and pids; {REMEDY}", _cgroup),
     _Facility("perf", "time budgets fall back to tick-bound CPU timers",
               "sysctl kernel.perf_event_paranoid=1 or CAP_PERFMON", _perf),
     _Facility("io-accounting", "L1 learns nothing of a fiber's reads and writes",

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from nexus.logic.manifest import Draft, Program
 from nexus.logic.node import NodeDescription, NodeFiber, Opening
 from nexus.membrane.assembly import Assembly
 from nexus.membrane.directory import NodeDirectory
+from nexus.physics.cgroups import NodeCgroups
 from nexus.physics.control import ControlLink, control_pair, listen_node
 from nexus.physics.supervisor import supervisor_path
 from nexus.seams.supervisor import L1_SLOT, FiberEntry, FiberState
@@ -99,7 +100,7 @@ class RigAssembly(Assembly):
     """Plans whose processes carry a mark, and whose breakers never open."""
 
     def __init__(self, directory: NodeDirectory, node: NodeDescription, mark: str) -> None:
-        super().__init__(directory, node)
+        super().__init__(directory, node, NodeCgroups(None, ""))
         self._mark = mark
 
     def _program(self, fiber: NodeFiber) -> tuple[Draft, Program]:
@@ -262,14 +263,16 @@ class Rig:
         return self.process.pid
 
     @contextlib.contextmanager
-    def plans(self) -> Iterator[dict[str, list[int]]]:
+    def plans(self) -> Iterator[dict[str, Sequence[int]]]:
         """The descriptors of each START; a boot can be repeated with them."""
         with RigAssembly(self.directory, self.description, self.mark) as assembly:
             found = {}
             if self._observer:
-                found["L1"] = assembly.observer(("--ledger", str(self.directory.ledger)))
+                found["L1"] = assembly.observer(
+                    ("--ledger", str(self.directory.ledger))
+                ).descriptors
             for fiber in self.description.fibers:
-                found[fiber.name] = assembly.fiber(fiber)
+                found[fiber.name] = assembly.fiber(fiber).descriptors
             yield found
 
     def spawn(self) -> None:
@@ -288,14 +291,14 @@ class Rig:
         self.link = ControlLink(ours)
         self.control = Control(self.link)
 
-    def post(self, plans: dict[str, list[int]]) -> list:
+    def post(self, plans: dict[str, Sequence[int]]) -> list:
         """Ask for all fibers."""
         return [
             (name, self.control.post_start(plan, observer=name == "L1"))
             for name, plan in plans.items()
         ]
 
-    def boot(self, plans: dict[str, list[int]]) -> None:
+    def boot(self, plans: dict[str, Sequence[int]]) -> None:
         """The supervisor and all fibers."""
         self.spawn()
         self.table = self.control.hello()

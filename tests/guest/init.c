@@ -124,6 +124,7 @@ static void enter_host_files(void)
              "lowerdir=/host,upperdir=/over/upper,workdir=/over/work");
     mount_at("proc", "/new/proc", "proc", "");
     mount_at("sysfs", "/new/sys", "sysfs", "");
+    mount_at("cgroup2", "/new/sys/fs/cgroup", "cgroup2", "");
     mount_at("devtmpfs", "/new/dev", "devtmpfs", "");
     mount_at("devpts", "/new/dev/pts", "devpts", "");
     mount_at("tmpfs", "/new/dev/shm", "tmpfs", "");

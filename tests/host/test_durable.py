@@ -121,6 +121,13 @@ def test_a_boot_after_an_orderly_end_goes_on_from_the_last_save(keeper: Keeper) 
     assert keeper.boot(3, signal.SIGTERM)[0] == last
 
 
+def test_a_sealed_image_is_not_taken_for_the_file_of_the_checkpoints(keeper: Keeper) -> None:
+    keeper.describe("durable; seal")
+    began, last = keeper.boot(5, signal.SIGTERM)
+    assert began == 0
+    assert keeper.boot(3, signal.SIGTERM)[0] == last
+
+
 def test_a_boot_after_sigkill_of_the_supervisor_lacks_what_the_file_did_not_have(
     keeper: Keeper,
 ) -> None:

@@ -42,6 +42,8 @@ enum {
     NX_START_HOLD = 1,
     NX_START_OBSERVER = 2,
     NX_START_DURABLE = 4,
+    NX_START_CGROUP = 8,
+    NX_START_FLAGS = 15,
     NX_STOP_AT_ONCE = 1,
     NX_SHUTDOWN_PHOENIX = 1,
 };

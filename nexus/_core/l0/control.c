@@ -64,8 +64,7 @@ static int64_t start(nx_l0_node *node, nx_l0_request *from, uint64_t now_ns)
     bool observer = (packet->flags & NX_START_OBSERVER) != 0;
     bool hold = (packet->flags & NX_START_HOLD) != 0;
 
-    if (from->count < 4 ||
-        (packet->flags & ~(NX_START_HOLD | NX_START_OBSERVER | NX_START_DURABLE)) != 0) {
+    if (from->count < 4 || (packet->flags & ~NX_START_FLAGS) != 0) {
         return -EINVAL_;
     }
     if (observer && from->client != NX_CLIENT_STARTER) {

@@ -113,21 +113,42 @@ static long provide_all(nx_l0_fiber *fiber, bool observer)
     return result;
 }
 
-/* The last descriptor of START is the file that keeps its checkpoints. */
+static int32_t take_last(nx_l0_fiber *fiber)
+{
+    int32_t last = -1;
+
+    if (fiber->descriptor_count > 4) {
+        last = fiber->descriptors[--fiber->descriptor_count];
+        fiber->descriptors[fiber->descriptor_count] = -1;
+    }
+    return last;
+}
+
+/* What the plan cannot name: last of all the cgroup, before it the file of the checkpoints. */
+static long take_extras(nx_l0_fiber *fiber, uint32_t flags)
+{
+    if ((flags & NX_START_CGROUP) != 0) {
+        fiber->cgroup = take_last(fiber);
+        if (fiber->cgroup < 0) {
+            return -EINVAL_;
+        }
+    }
+    if ((flags & NX_START_DURABLE) != 0) {
+        fiber->durable_descriptor = take_last(fiber);
+        if (fiber->durable_descriptor < 0) {
+            return -EINVAL_;
+        }
+        fiber->node->durables++;
+    }
+    return 0;
+}
+
 static long make_durable(nx_l0_fiber *fiber)
 {
-    nx_l0_node *node = fiber->node;
-
-    if (fiber->checkpoint_descriptor < 0 || fiber->descriptor_count <= 4) {
+    if (fiber->checkpoint_descriptor < 0 || !nx_l0_recall(fiber, fiber->durable_descriptor)) {
         return -EINVAL_;
     }
-    fiber->durable_descriptor = fiber->descriptors[--fiber->descriptor_count];
-    fiber->descriptors[fiber->descriptor_count] = -1;
-    node->durables++;
-    if (!nx_l0_recall(fiber, fiber->durable_descriptor)) {
-        return -EINVAL_;
-    }
-    nx_l0_set_features(node, 0); /* the tick is needed now */
+    nx_l0_set_features(fiber->node, 0); /* the tick is needed now */
     return 0;
 }
 
@@ -137,7 +158,7 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
 
     fiber->report = &fiber->own;
     fiber->budget.event = fiber->calls.file = -1;
-    fiber->checkpoint_descriptor = fiber->durable_descriptor = -1;
+    fiber->checkpoint_descriptor = fiber->durable_descriptor = fiber->cgroup = -1;
     fiber->page_descriptors[0] = fiber->page_descriptors[1] = -1;
     fiber->hold = (flags & NX_START_HOLD) != 0;
     fiber->state = NX_FIBER_HELD;
@@ -153,11 +174,14 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
         fiber->shared = (nx_l0_shared *)shared;
     }
     *fiber->shared = (nx_l0_shared){.lives = {{.control = -1}, {.control = -1}}};
-    long result = map_plan(fiber);
+    long result = take_extras(fiber, flags);
+    if (result == 0) {
+        result = map_plan(fiber);
+    }
     if (result == 0) {
         result = provide_all(fiber, (flags & NX_START_OBSERVER) != 0);
     }
-    if (result == 0 && (flags & NX_START_DURABLE) != 0) {
+    if (result == 0 && fiber->durable_descriptor >= 0) {
         result = make_durable(fiber);
     }
     if (result < 0) {
@@ -182,10 +206,12 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
 
 uint32_t nx_l0_belongings(const nx_l0_fiber *fiber)
 {
-    NX_STATIC_ASSERT(offsetof(nx_l0_fiber, descriptor_count) ==
-                         offsetof(nx_l0_fiber, descriptors) + sizeof fiber->descriptors,
+    NX_STATIC_ASSERT(offsetof(nx_l0_fiber, cgroup) == offsetof(nx_l0_fiber, descriptors) +
+                                                          sizeof fiber->descriptors +
+                                                          sizeof fiber->descriptor_count,
                      "they are one piece");
-    return nx_crc32c(0, fiber->descriptors, sizeof fiber->descriptors + sizeof(uint32_t));
+    return nx_crc32c(0, fiber->descriptors,
+                     offsetof(nx_l0_fiber, check) - offsetof(nx_l0_fiber, descriptors));
 }
 
 void nx_l0_fiber_free(nx_l0_fiber *fiber)
@@ -204,6 +230,7 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
     }
     nx_l0_close(&fiber->checkpoint_descriptor);
     nx_l0_close(&fiber->calls.file);
+    nx_l0_close(&fiber->cgroup);
     if (fiber->durable_descriptor >= 0) {
         nx_l0_close(&fiber->durable_descriptor);
         fiber->node->durables--;
@@ -221,6 +248,7 @@ void nx_l0_fiber_free(nx_l0_fiber *fiber)
                         .template = fiber->template,
                         .checkpoint_descriptor = -1,
                         .durable_descriptor = -1,
+                        .cgroup = -1,
                         .page_descriptors = {-1, -1},
                         .calls = {.file = -1},
                         .budget = {.event = -1}};

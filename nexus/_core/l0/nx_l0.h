@@ -144,7 +144,8 @@ typedef struct nx_l0_fiber {
     nx_node_state state;
     int32_t descriptors[NX_L0_DESCRIPTORS_MAX]; /* those of START: plan, 3 standard, others */
     uint32_t descriptor_count;
-    uint32_t check; /* of both, for Phoenix */
+    int32_t cgroup; /* that its template is cloned into, or -1 */
+    uint32_t check; /* of these three, for Phoenix */
     bool hold;      /* lives begin when somebody asks for one */
     bool stopping;  /* asked to end: no restart, and SIGKILL at `until_ns` */
     bool forced;    /* another life follows, whatever the policy says */
@@ -295,7 +296,8 @@ uint64_t nx_l0_clock(int clock);
 /*
  * Starts `run(fiber)` in a child with the given CLONE_* flags, on a stack of its own; with
  * CLONE_VM | CLONE_VFORK it returns when the child has executed or ended. The pid goes to `*pid`
- * with CLONE_PARENT_SETTID. Returns the child's pid or a negative errno.
+ * with CLONE_PARENT_SETTID; the child is in the fiber's cgroup with CLONE_INTO_CGROUP. Returns the
+ * child's pid or a negative errno.
  */
 long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber, void *stack,
                  int32_t *pid);

@@ -139,7 +139,8 @@ static void note_fiber(nx_l0_kept_fiber *one, nx_l0_fiber *fiber)
         .use = use_of(fiber),
         .flags = (fiber->hold ? NX_START_HOLD : 0u) |
                  (fiber->slot == NX_NODE_OBSERVER ? NX_START_OBSERVER : 0u) |
-                 (fiber->durable_descriptor >= 0 ? NX_START_DURABLE : 0u),
+                 (fiber->durable_descriptor >= 0 ? NX_START_DURABLE : 0u) |
+                 (fiber->cgroup >= 0 ? NX_START_CGROUP : 0u),
         .descriptor_count = fiber->descriptor_count,
         .lives = fiber->lives,
         .status = alive ? KILLED : fiber->status,
@@ -163,6 +164,9 @@ static void note_fiber(nx_l0_kept_fiber *one, nx_l0_fiber *fiber)
     memcpy(one->descriptors, fiber->descriptors, fiber->descriptor_count * sizeof(int32_t));
     if (fiber->durable_descriptor >= 0) {
         one->descriptors[one->descriptor_count++] = fiber->durable_descriptor;
+    }
+    if (fiber->cgroup >= 0) {
+        one->descriptors[one->descriptor_count++] = fiber->cgroup;
     }
 }
 

@@ -90,6 +90,7 @@ long nx_l0_clone(uint64_t flags, void (*run)(nx_l0_fiber *), nx_l0_fiber *fiber,
         .exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : SIGCHLD_,
         .stack = (uintptr_t)stack,
         .stack_size = NX_L0_STACK_SIZE,
+        .cgroup = (flags & CLONE_INTO_CGROUP) != 0 ? (uint32_t)fiber->cgroup : 0,
     };
 
     return clone_and_run(&args, run, fiber);
@@ -304,7 +305,8 @@ void nx_l0_clear_place(nx_l0_fiber *fiber, unsigned index)
 /* The first life makes the template. */
 static bool make_template(nx_l0_fiber *fiber, uint64_t spaces)
 {
-    uint64_t flags = (spaces & ~NX_LIFE_SPACES) | (spaces & CLONE_NEWNS) | CLONE_FILES;
+    uint64_t flags = (spaces & ~NX_LIFE_SPACES) | (spaces & CLONE_NEWNS) | CLONE_FILES |
+                     (fiber->cgroup >= 0 ? CLONE_INTO_CGROUP : 0);
     nx_l0_shared *shared = fiber->shared;
 
     fiber->stale = false;

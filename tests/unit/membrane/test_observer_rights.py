@@ -12,6 +12,7 @@ from nexus.logic.pledge import LOADER_PROMISES, compile_pledge
 from nexus.membrane import assembly
 from nexus.membrane.assembly import OBSERVER_PROMISES, Assembly
 from nexus.membrane.directory import NodeDirectory
+from nexus.physics.cgroups import NodeCgroups
 from nexus.physics.seccomp import Action, SeccompFilter
 from nexus.physics.syscalls import Machine, syscalls
 
@@ -45,7 +46,7 @@ def test_a_host_that_lacks_a_layer_boots_no_node_and_is_told_why(
     directory = NodeDirectory(tmp_path / "node")
     directory.prepare()
     with (
-        Assembly(directory, parse_node("", str(directory.path))) as made,
+        Assembly(directory, parse_node("", str(directory.path)), NodeCgroups(None, "")) as made,
         pytest.raises(UnenforceableError, match="the observer L1") as caught,
     ):
         made.observer(("--ledger", str(directory.ledger)))
