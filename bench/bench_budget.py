@@ -13,11 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from harness import ROOT, Bar, main
+from harness import ROOT, Bar, hogs, main
 
 from nexus.logic.bkdl import encode_plan
 from nexus.logic.confine import HostLayers, confine
@@ -51,17 +49,6 @@ def supervised(program: Path) -> list[str]:
     return [supervisor_path(), "run", str(plan)]
 
 
-@contextmanager
-def hogs(program: Path) -> Iterator[None]:
-    running = [subprocess.Popen([program, "hog"]) for _ in range(HOGS)]
-    try:
-        yield
-    finally:
-        for hog in running:
-            hog.kill()
-            hog.wait()
-
-
 def error_ns(command: list[str]) -> tuple[float, int]:
     """How late somebody acted, as the spinner told it, and how often it fell before it had run."""
     for fallen in range(TRIES):
@@ -92,7 +79,7 @@ def measured(rounds: int) -> dict[str, list[float]]:
         commands = {"nexus-l0": supervised(program), "CPU clock timer": [str(program), "peer"]}
         errors: dict[str, list[float]] = {name: [] for name in commands}
         early = dict.fromkeys(commands, 0)
-        with hogs(program):
+        with hogs([program, "hog"], HOGS):
             for _ in range(rounds * SAMPLES_PER_ROUND):
                 for name, command in commands.items():
                     error, fallen = error_ns(command)

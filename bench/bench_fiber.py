@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness import ROOT, Bar, main
+from harness import ROOT, Bar, hogs, main
 
 from nexus.logic.bkdl import encode_plan
 from nexus.logic.confine import HostLayers, confine
@@ -39,6 +39,7 @@ from nexus.seams.supervisor import Operation, Request
 NAMESPACES = ("user", "pid", "ipc", "mount", "network")
 SETTLE_SECONDS = 0.01
 HOGS = 2
+LOOP = [sys.executable, "-c", "while True: pass"]
 TAIL = 10  # restarts beside the hogs for each round
 
 
@@ -265,19 +266,6 @@ def compute() -> None:
 
 
 @contextmanager
-def hogs() -> Iterator[None]:
-    loop = [sys.executable, "-c", "while True: pass"]
-    # In a session of their own, as another user of the machine is (autogroup).
-    running = [subprocess.Popen(loop, start_new_session=True) for _ in range(HOGS)]
-    try:
-        yield
-    finally:
-        for hog in running:
-            hog.kill()
-            hog.wait()
-
-
-@contextmanager
 def prompt() -> Iterator[None]:
     """See the byte when it is there, not when the hogs leave a processor to us; as root."""
     try:
@@ -293,7 +281,7 @@ def prompt() -> Iterator[None]:
 def tails(cases: dict[str, Callable[[], float]], count: int) -> dict[str, list[float]]:
     """The 99th percentile of each beside the hogs; supervisord's pauses would take minutes."""
     values: dict[str, list[float]] = {name: [] for name in cases if name != "supervisord"}
-    with hogs(), prompt():
+    with hogs(LOOP, HOGS, apart=True), prompt():
         for _ in range(count):
             for name, restarts in values.items():
                 restarts.append(cases[name]() * 1e9)

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness import hogs
+
 from nexus.logic.control import Control
 from nexus.physics.control import connect_node
 from nexus.seams.events import EventKind
@@ -141,15 +143,10 @@ def false_verdicts(seconds: float) -> int:
     loop = [sys.executable, "-S", "-c", "while True: pass"]
     with node(EMPTY) as (table, _):
         l1(table)
-        hogs = [subprocess.Popen(loop) for _ in range(4)]
-        try:
+        with hogs(loop, 4):
             after = table.head().newest
             time.sleep(seconds)
             return len(losses(table, after))
-        finally:
-            for hog in hogs:
-                hog.kill()
-                hog.wait()
 
 
 def phoenixes(rounds: int) -> list[float]:

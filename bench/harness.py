@@ -12,14 +12,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from nexus.cli.rounds import Case, interleave, ratio
 
-__all__ = ["ROOT", "Bar", "Case", "compiled", "main"]
+__all__ = ["ROOT", "Bar", "Case", "compiled", "hogs", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +32,18 @@ class Bar:
     ours: str
     peer: str
     most: float
+
+
+@contextmanager
+def hogs(command: Sequence[str | Path], count: int, *, apart: bool = False) -> Iterator[None]:
+    """Busy loops beside what is measured; `apart` in sessions of their own, as other users' are."""
+    running = [subprocess.Popen(command, start_new_session=apart) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for hog in running:
+            hog.kill()
+            hog.wait()
 
 
 @contextmanager

@@ -14,6 +14,7 @@
 #define PROT_READ_WRITE 3
 #define MATTER_SLICE_NS 3000000u
 #define PHOTON_PRIORITY 1u
+#define LOOK_PAUSE_NS   20000u
 #define ESRCH_          3
 
 /* PERF_RECORD_SWITCH with PERF_SAMPLE_TID | PERF_SAMPLE_TIME, as this file asks for it. */
@@ -173,7 +174,11 @@ uint64_t nx_l0_budget_next(const nx_l0_budget *budget, uint64_t now_ns)
         return NX_BUDGET_FOREVER;
     }
     uint64_t left = nx_ratchet_left_ns(&budget->ratchet, cpu_now(budget, now_ns));
-    return left == NX_BUDGET_NONE ? NX_BUDGET_FOREVER : now_ns + left;
+    if (left == NX_BUDGET_NONE) {
+        return NX_BUDGET_FOREVER;
+    }
+    /* Whoever was preempted gets no nearer to its budget while we look, and perhaps ends unseen. */
+    return now_ns + (budget->running || left > LOOK_PAUSE_NS ? left : LOOK_PAUSE_NS);
 }
 
 long nx_l0_budget_schedule(const nx_l0_budget *budget)
