@@ -4,6 +4,12 @@ The spinner that is held to the budget tells the error itself, from its own CPU 
 its scheduling policy changed: the supervisor's word is not asked. The ratchet acts at the third
 overrun, so its error is that of three budgets in a row. All are pinned to one processor, and both
 supervisors have a real-time priority, which takes root.
+
+How long a demotion takes, once it is decided: from the entry of the function that demotes to the
+return of the one that has scheduled whoever of the fiber wants to run, and of the one that has
+found the rest; by uprobes on nexus-l0, whose own cost is in it and told beside it. A virtual
+machine is paused by what is below it, and no priority prevents that: computations no longer than a
+median demotion, at a real-time priority, tell how often, as "computing that long".
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ import tempfile
 from pathlib import Path
 
 from harness import ROOT, Bar, hogs, main
+from uprobes import spans
 
 from nexus.logic.bkdl import encode_plan
 from nexus.logic.confine import HostLayers, confine
@@ -26,6 +33,14 @@ from nexus.physics.supervisor import host_facts, seal_plan, supervisor_path
 HOGS = 2
 SAMPLES_PER_ROUND = 8
 TRIES = 50  # starts for one sample
+DECIDED = "nx_l0_life_demote"
+DEMOTION_NS = 50_000.0
+# What begins and ends each span; the last one is asked in each wake-up, and only computes.
+ENDS = {
+    "demotion": (DECIDED, "nx_l0_budget_schedule"),
+    "demotion of all": (DECIDED, "nx_l0_budget_schedule_rest"),
+    "the probes themselves": ("nx_l0_budget_next", "nx_l0_budget_next"),
+}
 
 
 def compile_program(place: Path) -> Path:
@@ -70,6 +85,44 @@ def percentile(values: list[float], part: float) -> float:
     return ordered[math.ceil(part * len(ordered)) - 1]
 
 
+def tell(name: str, values: list[float]) -> None:
+    """Print how many of these durations are above the bar of a demotion."""
+    above = sum(value > DEMOTION_NS for value in values)
+    print(
+        f"  {len(values)} samples from {min(values):.0f} to {max(values):.0f} ns, "
+        f"{above / len(values):.1%} above {DEMOTION_NS:.0f}, {name}",
+        file=sys.stderr,
+    )
+
+
+def computations(program: Path, window_ns: float) -> dict[str, list[float]]:
+    """Nanoseconds of computations that take this long where nothing holds them up."""
+    words = [str(program), "compute", str(int(window_ns))]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    values = [float(line) for line in text.split()]
+    name = "computing that long"
+    tell(name, values)
+    return {f"{name}, {part:.1%}": [percentile(values, part)] for part in (0.98, 0.99, 0.995)}
+
+
+def demotions(command: list[str], count: int) -> dict[str, list[float]]:
+    """Nanoseconds of each span of a demotion; empty where the kernel has no uprobes for us."""
+    results = {"the bar of 50 us": [DEMOTION_NS]}
+    for name, (begin, end) in ENDS.items():
+        with spans(Path(supervisor_path()), begin, end) as found:
+            if isinstance(found, str):
+                print(f"  demotion not measured: {found}", file=sys.stderr)
+                return {}
+            values = []
+            while len(values) < count:
+                error_ns(command)
+                values += found.nanoseconds()
+        tell(name, values)
+        results[f"{name}, p99"] = [percentile(values, 0.99)]
+        results[f"{name}, median"] = [percentile(values, 0.5)]
+    return results
+
+
 def measured(rounds: int) -> dict[str, list[float]]:
     if os.geteuid() != 0:
         sys.exit("root is needed: real-time priorities are what is compared")
@@ -85,7 +138,10 @@ def measured(rounds: int) -> dict[str, list[float]]:
                     error, fallen = error_ns(command)
                     errors[name].append(error)
                     early[name] += fallen
-    results = {"the bar of 100 us": [100_000.0]}
+            found = demotions(commands["nexus-l0"], rounds * SAMPLES_PER_ROUND)
+            if found:
+                found |= computations(program, found["demotion, median"][0])
+    results = found | {"the bar of 100 us": [100_000.0]}
     for name, values in errors.items():
         print(
             f"  {len(values)} samples from {min(values):.0f} to {max(values):.0f} ns, "
@@ -101,6 +157,7 @@ def measured(rounds: int) -> dict[str, list[float]]:
 BARS = [
     Bar("budget", "nexus-l0, p99", "the bar of 100 us", 1.0),
     Bar("budget", "nexus-l0, p99", "CPU clock timer, p99", 1 / 20),
+    Bar("budget", "demotion, p99", "the bar of 50 us", 1.0),
 ]
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@
 #define OVERRUNS   3 /* of the ratchet, until it acts */
 #define REST_US    20000
 #define PATIENCE_S 1
+#define COMPUTED   4096 /* windows of the machine's own pauses */
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -91,8 +92,49 @@ static int peer(void)
     return number == 0 ? 0 : 2;
 }
 
+/*
+ * Prints how long each of many computations takes that would take this long, at a real-time
+ * priority above everybody's: whatever is longer was held up by the machine below.
+ */
+static int compute(int64_t window_ns)
+{
+    struct sched_param above = {.sched_priority = 50};
+    static int64_t took[COMPUTED];
+    volatile uint64_t work = 0;
+    int64_t fastest = INT64_MAX;
+    uint64_t turns = 1000;
+
+    if (sched_setscheduler(0, SCHED_FIFO, &above) != 0) {
+        perror("sched_setscheduler");
+        return 2;
+    }
+    for (int round = 0; round < 100; round++) {
+        int64_t start = clock_ns(CLOCK_MONOTONIC);
+        for (uint64_t i = 0; i < turns; i++) {
+            work += i;
+        }
+        int64_t time = clock_ns(CLOCK_MONOTONIC) - start;
+        fastest = time < fastest ? time : fastest;
+    }
+    turns = turns * (uint64_t)window_ns / (uint64_t)fastest;
+    for (int window = 0; window < COMPUTED; window++) {
+        int64_t start = clock_ns(CLOCK_MONOTONIC);
+        for (uint64_t i = 0; i < turns; i++) {
+            work += i;
+        }
+        took[window] = clock_ns(CLOCK_MONOTONIC) - start;
+    }
+    for (int window = 0; window < COMPUTED; window++) {
+        printf("%lld\n", (long long)took[window]);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "compute") == 0) {
+        return compute(atoll(argv[2]));
+    }
     if (argc == 2 && strcmp(argv[1], "spin") == 0) {
         return spin(OVERRUNS * INT64_C(1) * BUDGET_NS);
     }

@@ -19,7 +19,7 @@ from nexus.seams.supervisor import L1_SLOT, FiberState, NodeState
 DEVICE = "/dev/watchdog"
 SETTIMEOUT = 0xC0045706  # WDIOC_SETTIMEOUT
 TIMEOUT_S = 4
-LONG_S = 3 * TIMEOUT_S
+LONG_S = 2 * TIMEOUT_S
 
 
 class Node:

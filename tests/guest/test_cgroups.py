@@ -28,10 +28,11 @@ pytestmark = pytest.mark.guest("edu")
 WAIT_S = 120  # everything takes ten to twenty times as long here
 ROOT = Path("/sys/fs/cgroup")
 WAIVED = ("--waive", "landlock-network", "--waive", "landlock-scopes")
-# tail keeps what may be the end of its input until there is no more input: four times 12 MiB.
+# tail keeps what may be the end of its input until there is no more input: four times 12 MiB. The
+# four run side by side, and their ends lie closer together than they wait.
 HUNGRY = """
 for i in 1 2 3 4; do
-    (head -c 12M /dev/zero; sleep 20) | tail -c 12M | wc -c &
+    (head -c 12M /dev/zero; sleep 10) | tail -c 12M | wc -c &
 done
 wait
 echo done
@@ -143,49 +144,53 @@ def fork_bomb_is_over(node: Node) -> bool:
     return over(node, "bomb") or any("made" in line for line in node.log("bomb"))
 
 
-def test_what_is_below_each_process_limit_but_not_below_the_fibers_is_stopped(
-    tmp_path: Path,
-) -> None:
-    with booted(tmp_path / "node") as node:
-        assert node.told["per_process"] == []
-        assert (node.limits("hungry"), node.limits("bomb"), node.limits("free")) == (
-            {"memory": "cgroup"}, {"processes": "cgroup"}, {"files": "rlimit"},
-        )  # fmt: skip
-        assert {node.process.pid, node.told["pid"], node.fiber("free").pid} <= members("supervisor")
-        # All of a fiber is inside: its template, its warden and its life at the least.
-        inside = members("fiber-lasting")
-        assert node.fiber("lasting").pid in inside
-        assert len(inside) > 2
-        assert not inside & members("supervisor")
-        assert not (ROOT / "fiber-free").exists()
-        until(lambda: fork_bomb_is_over(node), "the end of the fork bomb")
-        assert "made 40" not in node.log("bomb")
-        assert events("bomb", "pids.events")["max"] > 0
-        until(lambda: over(node, "hungry"), "the end of what is hungry")
-        assert events("hungry", "memory.events")["oom_kill"] > 0
-        assert node.log("hungry").count(str(12 << 20)) < 4
-        assert int((ROOT / "fiber-hungry" / "memory.max").read_text()) == 32 << 20
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One for the tests of limits that hold, with what they stop: a node is half a minute here."""
+    with booted(tmp_path_factory.mktemp("limits") / "node") as made:
+        until(lambda: fork_bomb_is_over(made), "the end of the fork bomb")
+        until(lambda: over(made, "hungry"), "the end of what is hungry")
+        yield made
+    # When it ends nothing of its own is left.
     assert not list(ROOT.glob("fiber-*"))
     assert not (ROOT / "supervisor").exists()
     assert not {"memory", "pids"} & set((ROOT / "cgroup.subtree_control").read_text().split())
 
 
-def test_lives_after_phoenix_are_inside_and_a_late_fiber_gets_a_group(tmp_path: Path) -> None:
-    with booted(tmp_path / "node") as node:
-        before = node.fiber("lasting")
-        node.control.shutdown(phoenix=True)
-        until(lambda: node.fiber("lasting").lives > before.lives, "the life after Phoenix")
-        until(lambda: node.fiber("lasting").state == FiberState.ALIVE, "that it is alive")
-        after = node.fiber("lasting")
-        assert after.pid != before.pid
-        assert after.pid in members("fiber-lasting")
-        with node.directory.node_file.open("a") as file:
-            file.write(LATE)
-        folder = str(node.directory.path)
-        assert main(["fiber", "start", "late", "--node", folder]) == 0
-        assert node.limits("late") == {"processes": "cgroup"}
-        assert node.fiber("late").pid in members("fiber-late")
-        assert int((ROOT / "fiber-late" / "pids.max").read_text()) == 3 + 4
+def test_what_is_below_each_process_limit_but_not_below_the_fibers_is_stopped(node: Node) -> None:
+    assert node.told["per_process"] == []
+    assert (node.limits("hungry"), node.limits("bomb"), node.limits("free")) == (
+        {"memory": "cgroup"}, {"processes": "cgroup"}, {"files": "rlimit"},
+    )  # fmt: skip
+    assert {node.process.pid, node.told["pid"], node.fiber("free").pid} <= members("supervisor")
+    # All of a fiber is inside: its template, its warden and its life at the least.
+    inside = members("fiber-lasting")
+    assert node.fiber("lasting").pid in inside
+    assert len(inside) > 2
+    assert not inside & members("supervisor")
+    assert not (ROOT / "fiber-free").exists()
+    assert "made 40" not in node.log("bomb")
+    assert events("bomb", "pids.events")["max"] > 0
+    assert events("hungry", "memory.events")["oom_kill"] > 0
+    assert node.log("hungry").count(str(12 << 20)) < 4
+    assert int((ROOT / "fiber-hungry" / "memory.max").read_text()) == 32 << 20
+
+
+def test_lives_after_phoenix_are_inside_and_a_late_fiber_gets_a_group(node: Node) -> None:
+    before = node.fiber("lasting")
+    node.control.shutdown(phoenix=True)
+    until(lambda: node.fiber("lasting").lives > before.lives, "the life after Phoenix")
+    until(lambda: node.fiber("lasting").state == FiberState.ALIVE, "that it is alive")
+    after = node.fiber("lasting")
+    assert after.pid != before.pid
+    assert after.pid in members("fiber-lasting")
+    with node.directory.node_file.open("a") as file:
+        file.write(LATE)
+    folder = str(node.directory.path)
+    assert main(["fiber", "start", "late", "--node", folder]) == 0
+    assert node.limits("late") == {"processes": "cgroup"}
+    assert node.fiber("late").pid in members("fiber-late")
+    assert int((ROOT / "fiber-late" / "pids.max").read_text()) == 3 + 4
 
 
 def test_the_control_without_a_cgroup_is_not_stopped_and_says_so(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.guest.kernel import ROOT
 from tests.guest.replay import boot
 
 PROGRAM = str(ROOT / "tests" / "guest" / "node_guard.py")
-LONG_S = 150.0  # emulated: the program itself waits for half a minute
+LONG_S = 150.0  # emulated: the program itself waits for up to 24 s
 
 
 class Monitor:

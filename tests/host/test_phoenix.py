@@ -215,7 +215,8 @@ def node() -> Iterator[Node]:
 
 
 def test_damage_to_the_supervisor_is_gone_and_everything_lives_again(node: Node) -> None:
-    (place,) = node.places(WORD)
+    # A page of the file with the ends of two segments is mapped twice; the second one is not read.
+    place = node.places(WORD)[0]
     before, open_before, lives = node.facts(), node.open(), node.alive()
     assert node.holds("lock")
     once = node.over()

@@ -1,31 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Switch records in, bursts and tiers out; the theory is in budget.h. */
+/* Whose switches the kernel records, and how all of them are scheduled; the theory is in budget.h.
+ */
 #include "nx_l0.h"
 
+#include <linux/eventpoll.h>
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
-#include <string.h>
 
-#define RECORD_PAGES    2u /* 341 records of 24 bytes: a budget of 2 ms has no more switches */
-#define BUFFER_SIZE     ((RECORD_PAGES + 1) * NX_PAGE_SIZE_MIN)
 #define CLOCK_MONO      1
+#define PROT_NOTHING    0
 #define PROT_READ_WRITE 3
 #define MATTER_SLICE_NS 3000000u
 #define PHOTON_PRIORITY 1u
-#define LOOK_PAUSE_NS   20000u
+#define EARLY_TASKS_MAX 64u
+#define SCHEDULE_ROUNDS 8u
+#define SCHED_RR_       2
+#define SCHED_DEADLINE_ 6
+#define RESET_ON_FORK   0x40000000
 #define ESRCH_          3
+#define E2BIG_          7
+#define EAGAIN_         11
+#define ENODEV_         19
 
-/* PERF_RECORD_SWITCH with PERF_SAMPLE_TID | PERF_SAMPLE_TIME, as this file asks for it. */
-typedef struct switch_record {
-    struct perf_event_header header;
-    uint32_t pid;
-    uint32_t tid;
-    uint64_t time_ns;
-} switch_record;
+typedef struct opening {
+    nx_l0_budget *budget;
+    long result;
+    int32_t events[NX_BUDGET_CPUS]; /* of the main thread, one for each buffer */
+    uint8_t cpus[NX_BUDGET_CPUS];
+    int32_t seen[EARLY_TASKS_MAX];
+    uint32_t seen_count;
+    bool news;
+} opening;
 
-static long open_event(int32_t pid)
+/* On any processor (-1) nobody inherits it, and nobody else is told of. */
+static long open_event(int32_t tid, int32_t cpu)
 {
     struct perf_event_attr wanted = {
         .type = PERF_TYPE_SOFTWARE,
@@ -33,6 +43,8 @@ static long open_event(int32_t pid)
         .config = PERF_COUNT_SW_DUMMY,
         .sample_type = PERF_SAMPLE_TID | PERF_SAMPLE_TIME,
         .read_format = PERF_FORMAT_TOTAL_TIME_RUNNING,
+        .inherit = cpu >= 0,
+        .task = cpu >= 0,
         .exclude_kernel = 1,
         .exclude_hv = 1,
         .sample_id_all = 1,
@@ -43,12 +55,122 @@ static long open_event(int32_t pid)
         .wakeup_watermark = 1,
     };
 
-    return nx_sys(__NR_perf_event_open, &wanted, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
+    return nx_sys(__NR_perf_event_open, &wanted, tid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-long nx_l0_budget_open(nx_l0_budget *budget, int32_t pid, uint64_t pledge, uint64_t now_ns)
+/* The highest number of a processor that is online, or a negative errno. */
+static long highest_cpu(void)
 {
-    *budget = (nx_l0_budget){.event = -1, .pid = pid, .since_ns = now_ns, .running = true};
+    char text[256];
+    long number = 0;
+    long file =
+        nx_sys(__NR_openat, AT_FDCWD, "/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC, 0);
+
+    if (file < 0) {
+        return file;
+    }
+    long size = nx_sys(__NR_read, file, text, sizeof text);
+    for (long i = 0; i < size && text[i] != '\n'; i++) {
+        bool digit = text[i] >= '0' && text[i] <= '9';
+        number = digit ? number * 10 + (text[i] - '0') : 0;
+    }
+    (void)nx_sys(__NR_close, file);
+    return size < 0 ? size : number;
+}
+
+/* One event of the main thread with its buffer. */
+static long open_buffer(opening *open, int32_t cpu)
+{
+    nx_l0_budget *budget = open->budget;
+    struct epoll_event wanted = {.events = EPOLLIN};
+    long event = open_event(budget->pid, cpu);
+
+    if (event < 0) {
+        return event;
+    }
+    long result = nx_sys(__NR_mmap, budget->records + budget->buffers * NX_BUDGET_BUFFER_SIZE,
+                         NX_BUDGET_BUFFER_SIZE, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED, event, 0);
+    if (result >= 0) {
+        result = nx_sys(__NR_epoll_ctl, budget->event, EPOLL_CTL_ADD, event, &wanted);
+    }
+    open->cpus[budget->buffers] = (uint8_t)cpu;
+    open->events[budget->buffers++] = (int32_t)event;
+    return result;
+}
+
+/* The mapping keeps the event, and the wait for it: of all of them one descriptor is left. */
+static void close_events(opening *open)
+{
+    for (uint32_t i = 0; i < open->budget->buffers; i++) {
+        nx_l0_close(&open->events[i]);
+    }
+}
+
+static long open_buffers(opening *open, int32_t from, int32_t to)
+{
+    nx_l0_budget *budget = open->budget;
+    uint64_t size = (uint64_t)(to - from + 1) * NX_BUDGET_BUFFER_SIZE;
+    long result = nx_sys(__NR_mmap, NULL, size, PROT_NOTHING, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (result < 0) {
+        return result;
+    }
+    budget->records = (uint8_t *)result;
+    budget->mapped = size;
+    result = nx_sys(__NR_epoll_create1, O_CLOEXEC);
+    budget->event = (int32_t)result;
+    for (int32_t cpu = from; cpu <= to && (result >= 0 || result == -ENODEV_); cpu++) {
+        result = open_buffer(open, cpu);
+    }
+    if (budget->buffers > 0 && result == -ENODEV_) {
+        result = 0;
+    }
+    if (result < 0) {
+        close_events(open);
+        nx_l0_budget_close(budget);
+    }
+    return result < 0 ? result : 0;
+}
+
+/* A task that was there before the events could be inherited; its records go where the others go.
+ * One that has inherited them is told of twice, which is no news. */
+static void include(void *context, int32_t tid)
+{
+    opening *open = context;
+    nx_l0_budget *budget = open->budget;
+
+    for (uint32_t i = 0; i < open->seen_count; i++) {
+        if (open->seen[i] == tid) {
+            return;
+        }
+    }
+    if (open->seen_count == EARLY_TASKS_MAX || budget->early + budget->buffers > NX_BUDGET_EARLY) {
+        open->result = -E2BIG_;
+        return;
+    }
+    open->seen[open->seen_count++] = tid;
+    open->news = true;
+    for (uint32_t i = 0; i < budget->buffers; i++) {
+        long event = open_event(tid, open->cpus[i]);
+        long result = event;
+        if (event >= 0) {
+            budget->others[budget->early++] = (int32_t)event;
+            result = nx_sys(__NR_ioctl, event, PERF_EVENT_IOC_SET_OUTPUT, open->events[i]);
+        }
+        if (result < 0 && result != -ESRCH_) {
+            open->result = result;
+        }
+    }
+}
+
+long nx_l0_budget_open(nx_l0_budget *budget, int32_t warden, int32_t pid, uint64_t pledge,
+                       uint64_t now_ns)
+{
+    opening open = {.budget = budget, .seen = {pid}, .seen_count = 1};
+    long highest;
+
+    *budget =
+        (nx_l0_budget){.event = -1, .own = -1, .pid = pid, .warden = warden, .from_ns = now_ns};
     nx_ratchet_init(&budget->ratchet, pledge, 0);
     if (pid <= 0) {
         return pid < 0 ? pid : -ESRCH_;
@@ -56,163 +178,142 @@ long nx_l0_budget_open(nx_l0_budget *budget, int32_t pid, uint64_t pledge, uint6
     if (nx_tier_budget_ns(budget->ratchet.tier) == NX_BUDGET_NONE) {
         return 0; /* void: there is nothing to hold */
     }
-    long event = open_event(budget->pid);
-    if (event < 0) {
-        return event;
+    budget->busy = 1;
+    budget->tasks[0] = (nx_l0_task){.tid = pid, .since_ns = now_ns, .running = true};
+    budget->own = (int32_t)open_event(pid, -1);
+    highest = highest_cpu();
+    open.result = highest < 0                      ? highest
+                  : highest < (long)NX_BUDGET_CPUS ? open_buffers(&open, 0, (int32_t)highest)
+                                                   : -E2BIG_;
+    if (open.result < 0) {
+        long alone = open_buffers(&open, -1, -1);
+        open.result = alone < 0 ? alone : open.result;
+    } else {
+        do {
+            open.news = false;
+            if (!nx_l0_each_task(warden, include, &open)) {
+                open.result = -E2BIG_;
+            }
+        } while (open.news);
     }
-    long records = nx_sys(__NR_mmap, NULL, BUFFER_SIZE, PROT_READ_WRITE, MAP_SHARED, event, 0);
-    if (records < 0) {
-        (void)nx_sys(__NR_close, event);
-        return records;
-    }
-    budget->records = (void *)records;
-    budget->event = (int32_t)event;
-    return 0;
+    close_events(&open);
+    return open.result;
 }
 
 void nx_l0_budget_close(nx_l0_budget *budget)
 {
-    if (budget->event >= 0) {
-        (void)nx_sys(__NR_munmap, budget->records, BUFFER_SIZE);
-        (void)nx_sys(__NR_close, budget->event);
-        budget->event = -1;
+    if (budget->records != NULL) {
+        (void)nx_sys(__NR_munmap, budget->records, budget->mapped);
+        budget->records = NULL;
     }
+    while (budget->early > 0) {
+        nx_l0_close(&budget->others[--budget->early]);
+    }
+    budget->buffers = 0;
+    nx_l0_close(&budget->own);
+    nx_l0_close(&budget->event);
 }
 
-static void take_record(nx_l0_budget *budget, const switch_record *record)
-{
-    bool first = !budget->known;
+/* struct sched_attr of linux/sched/types.h, first version; and who is to have it. */
+typedef struct scheduling {
+    uint32_t size;
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime;
+    uint64_t deadline;
+    uint64_t period;
+} scheduling;
 
-    budget->known = true;
-    if ((record->header.misc & PERF_RECORD_MISC_SWITCH_OUT) == 0) {
-        if (first) {
-            nx_ratchet_yield(&budget->ratchet, budget->cpu_ns);
-        }
-        budget->since_ns = record->time_ns;
-        budget->running = true;
-        budget->asleep = false;
+typedef struct lowering {
+    scheduling wanted;
+    long result;
+    bool changed;
+} lowering;
+
+/* Who asked to be reset at a fork keeps that, which without privilege nobody can take away. */
+static long apply(lowering *to, int32_t tid, long flags)
+{
+    to->wanted.flags = (flags & RESET_ON_FORK) != 0 ? SCHED_FLAG_RESET_ON_FORK : 0;
+    return nx_sys(__NR_sched_setattr, tid, &to->wanted, 0);
+}
+
+static void lower(void *context, int32_t tid)
+{
+    lowering *to = context;
+    long flags = nx_sys(__NR_sched_getscheduler, tid);
+    long policy = flags & ~(long)RESET_ON_FORK;
+    long wanted = (long)to->wanted.policy;
+    bool real_time = policy == SCHED_FIFO || policy == SCHED_RR_ || policy == SCHED_DEADLINE_;
+
+    /* The others in order of their numbers: SCHED_NORMAL, _BATCH, _IDLE. */
+    if (flags < 0 || policy == wanted || (policy > wanted && !real_time)) {
         return;
     }
-    if (budget->running && record->time_ns > budget->since_ns) {
-        budget->cpu_ns += record->time_ns - budget->since_ns;
-    }
-    budget->running = false;
-    budget->asleep = (record->header.misc & PERF_RECORD_MISC_SWITCH_OUT_PREEMPT) == 0;
-    if (budget->asleep) {
-        budget->bursts++;
-        nx_ratchet_yield(&budget->ratchet, budget->cpu_ns);
+    long result = apply(to, tid, flags);
+    if (result >= 0) {
+        to->changed = true;
+    } else if (result != -ESRCH_) {
+        to->result = result;
     }
 }
 
-/* Reads what the kernel wrote since the last time. Records that did not fit are replaced by one of
- * another kind; so many switches are no long burst. */
-static void drain(nx_l0_budget *budget)
+static lowering lowering_to(uint32_t tier)
 {
-    struct perf_event_mmap_page *page = budget->records;
-    const uint8_t *ring = (const uint8_t *)budget->records + NX_PAGE_SIZE_MIN;
-    uint64_t mask = RECORD_PAGES * NX_PAGE_SIZE_MIN - 1;
-    uint64_t tail = page->data_tail;
-    /* Pairs with the kernel's barrier before it stores data_head (perf_event.h). */
-    uint64_t head = __atomic_load_n(&page->data_head, __ATOMIC_ACQUIRE);
+    lowering to = {.wanted = {.size = sizeof to.wanted}};
 
-    while (tail < head) {
-        switch_record record;
-        uint8_t bytes[sizeof record];
-        for (size_t i = 0; i < sizeof bytes; i++) {
-            bytes[i] = ring[(tail + i) & mask];
-        }
-        memcpy(&record, bytes, sizeof record);
-        if (record.header.size == 0) {
-            break;
-        }
-        if (record.header.type == PERF_RECORD_SWITCH) {
-            take_record(budget, &record);
-        } else if (record.header.type == PERF_RECORD_LOST) {
-            nx_ratchet_yield(&budget->ratchet, budget->cpu_ns);
-        }
-        tail += record.header.size;
+    switch (tier) {
+    case NX_TIER_PHOTON:
+        to.wanted.policy = SCHED_FIFO;
+        to.wanted.priority = PHOTON_PRIORITY;
+        break;
+    case NX_TIER_MATTER:
+        to.wanted.policy = SCHED_NORMAL;
+        to.wanted.runtime = MATTER_SLICE_NS;
+        break;
+    case NX_TIER_GRAVITY:
+        to.wanted.policy = SCHED_BATCH;
+        break;
+    default:
+        to.wanted.policy = SCHED_IDLE;
+        break;
     }
-    __atomic_store_n(&page->data_tail, tail, __ATOMIC_RELEASE);
-}
-
-/* No switch since it is watched: it ran all the time, or waits for a CPU. The event tells which. */
-static void settle(nx_l0_budget *budget, uint64_t now_ns)
-{
-    uint64_t values[2] = {0, 0}; /* the count, which is always 0, and how long it was on a CPU */
-
-    if (nx_sys(__NR_read, budget->event, values, sizeof values) != (long)sizeof values ||
-        values[1] >= (now_ns - budget->since_ns) / 2) {
-        return;
-    }
-    /* Its first switch wakes us. */
-    budget->running = false;
-    budget->asleep = true;
-}
-
-static uint64_t cpu_now(const nx_l0_budget *budget, uint64_t now_ns)
-{
-    bool counts = budget->running && now_ns > budget->since_ns;
-
-    return budget->cpu_ns + (counts ? now_ns - budget->since_ns : 0);
-}
-
-nx_ratchet_result nx_l0_budget_look(nx_l0_budget *budget, uint64_t now_ns)
-{
-    if (budget->event < 0) {
-        return NX_RATCHET_NONE;
-    }
-    drain(budget);
-    if (!budget->known && budget->running) {
-        settle(budget, now_ns);
-    }
-    return nx_ratchet_step(&budget->ratchet, cpu_now(budget, now_ns));
-}
-
-uint64_t nx_l0_budget_next(const nx_l0_budget *budget, uint64_t now_ns)
-{
-    if (budget->event < 0 || budget->asleep) {
-        return NX_BUDGET_FOREVER;
-    }
-    uint64_t left = nx_ratchet_left_ns(&budget->ratchet, cpu_now(budget, now_ns));
-    if (left == NX_BUDGET_NONE) {
-        return NX_BUDGET_FOREVER;
-    }
-    /* Whoever was preempted gets no nearer to its budget while we look, and perhaps ends unseen. */
-    return now_ns + (budget->running || left > LOOK_PAUSE_NS ? left : LOOK_PAUSE_NS);
+    return to;
 }
 
 long nx_l0_budget_schedule(const nx_l0_budget *budget)
 {
-    /* struct sched_attr of linux/sched/types.h, first version. */
-    struct {
-        uint32_t size;
-        uint32_t policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime;
-        uint64_t deadline;
-        uint64_t period;
-    } wanted = {.size = sizeof wanted};
+    lowering to = lowering_to(budget->ratchet.tier);
 
     if (budget->pid <= 0) {
         return -ESRCH_; /* 0 would be ourselves */
     }
-    switch (budget->ratchet.tier) {
-    case NX_TIER_PHOTON:
-        wanted.policy = SCHED_FIFO;
-        wanted.priority = PHOTON_PRIORITY;
-        break;
-    case NX_TIER_MATTER:
-        wanted.policy = SCHED_NORMAL;
-        wanted.runtime = MATTER_SLICE_NS;
-        break;
-    case NX_TIER_GRAVITY:
-        wanted.policy = SCHED_BATCH;
-        break;
-    default:
-        wanted.policy = SCHED_IDLE;
-        break;
+    long result = apply(&to, budget->pid, nx_sys(__NR_sched_getscheduler, budget->pid));
+    for (uint32_t i = 0; i < NX_BUDGET_TASKS && budget->busy != 0; i++) {
+        if (budget->tasks[i].tid != 0) {
+            lower(&to, budget->tasks[i].tid);
+        }
     }
-    return nx_sys(__NR_sched_setattr, budget->pid, &wanted, 0);
+    return result < 0 ? result : to.result;
+}
+
+long nx_l0_budget_schedule_rest(const nx_l0_budget *budget)
+{
+    lowering to = lowering_to(budget->ratchet.tier);
+
+    if (budget->pid <= 0) {
+        return -ESRCH_;
+    }
+    /* What a task starts has its class: nobody is left when a round finds nobody. */
+    for (uint32_t round = 0; round == 0 || (to.changed && to.result >= 0); round++) {
+        to.changed = false;
+        if (!nx_l0_each_task(budget->warden, lower, &to)) {
+            to.result = -E2BIG_;
+        }
+        if (round == SCHEDULE_ROUNDS && to.changed) {
+            to.result = -EAGAIN_;
+        }
+    }
+    return to.result;
 }

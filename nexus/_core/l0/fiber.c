@@ -157,7 +157,7 @@ long nx_l0_fiber_init(nx_l0_fiber *fiber, uint32_t flags)
     nx_node_table *table = fiber->node->table;
 
     fiber->report = &fiber->own;
-    fiber->budget.event = fiber->calls.file = -1;
+    fiber->budget.event = fiber->budget.own = fiber->calls.file = -1;
     fiber->checkpoint_descriptor = fiber->durable_descriptor = fiber->cgroup = -1;
     fiber->page_descriptors[0] = fiber->page_descriptors[1] = -1;
     fiber->hold = (flags & NX_START_HOLD) != 0;

@@ -232,18 +232,29 @@ static void end_life(nx_l0_fiber *fiber, int32_t status, uint64_t now_ns)
     }
 }
 
+static long schedule(const nx_l0_fiber *fiber)
+{
+    long result = nx_l0_budget_schedule(&fiber->budget);
+    long rest = nx_l0_budget_schedule_rest(&fiber->budget);
+
+    return result < 0 ? result : rest;
+}
+
 /* The fiber has been made: hold it to the budget of its tier, if the manifest declares one. */
 static void begin_budget(nx_l0_fiber *fiber, uint64_t now_ns)
 {
     const nx_bkdl_policy *policy = nx_l0_policy(fiber);
     bool wanted = fiber->node->serving || policy->budget_ns != 0;
-    int32_t pid = wanted ? nx_l0_fiber_pid(nx_l0_now(fiber)->warden) : 0;
+    int32_t warden = nx_l0_now(fiber)->warden;
+    int32_t pid = wanted ? nx_l0_fiber_pid(warden) : 0;
 
     fiber->tier = policy->tier;
     fiber->demotions = 0;
     if (policy->budget_ns == 0) {
         fiber->budget.ratchet.tier = policy->tier;
         fiber->budget.pid = pid > 0 ? pid : 0;
+        fiber->budget.warden = warden;
+        fiber->budget.offender = 0;
         return;
     }
     long result = nx_l0_become_prompt(fiber->node);
@@ -251,12 +262,16 @@ static void begin_budget(nx_l0_fiber *fiber, uint64_t now_ns)
         nx_l0_notice(fiber, "budgets are best effort: the supervisor was refused SCHED_FIFO",
                      result);
     }
-    result = nx_l0_budget_open(&fiber->budget, pid, policy->pledge, now_ns);
-    if (result < 0) {
+    result = nx_l0_budget_open(&fiber->budget, warden, pid, policy->pledge, now_ns);
+    if (result < 0 && fiber->budget.event < 0) {
         nx_l0_notice(fiber, "its budget is not held: perf was refused", result);
         return;
     }
-    result = nx_l0_budget_schedule(&fiber->budget);
+    if (result < 0) {
+        nx_l0_notice(fiber, "its budget is held for its main thread, but not for all of it",
+                     result);
+    }
+    result = schedule(fiber);
     if (result < 0) {
         nx_l0_notice(fiber, "its tier's scheduling was refused and stays the ordinary one", result);
     }
@@ -286,7 +301,7 @@ static void come_alive(nx_l0_fiber *fiber, uint64_t now_ns)
 void nx_l0_life_demote(nx_l0_fiber *fiber, uint32_t before)
 {
     static const char *const tiers[] = {"void", "gravity", "matter", "photon"};
-    long result = nx_l0_budget_schedule(&fiber->budget);
+    long result = schedule(fiber);
 
     fiber->tier = fiber->budget.ratchet.tier;
     fiber->demotions++;
@@ -320,7 +335,7 @@ static void hold_budget(nx_l0_fiber *fiber, uint64_t now_ns)
     (void)nx_l0_event(fiber->node, fiber,
                       &(nx_stl_event){.kind = NX_STL_BUDGET_STRIKE,
                                       .entity = before,
-                                      .data = {fiber->budget.cpu_ns, budget, strikes + 1}});
+                                      .data = {fiber->budget.burst_ns, budget, strikes + 1}});
     nx_l0_publish(fiber);
 }
 

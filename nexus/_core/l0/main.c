@@ -190,7 +190,8 @@ static int serve(const int *words, const nx_l0_kept *kept)
         nx_l0_fiber *fiber = &node.fibers[i];
         fiber->node = &node;
         fiber->slot = i;
-        fiber->budget.event = fiber->checkpoint_descriptor = fiber->durable_descriptor = -1;
+        fiber->budget.event = fiber->budget.own = fiber->checkpoint_descriptor =
+            fiber->durable_descriptor = -1;
         fiber->calls.file = fiber->cgroup = -1;
         fiber->page_descriptors[0] = fiber->page_descriptors[1] = -1;
         for (unsigned k = 0; k < 3; k++) {

@@ -337,8 +337,10 @@ __attribute__((noreturn)) void nx_l0_become_fiber(nx_l0_fiber *fiber);
  * subreaper and have no child that is to live. */
 void nx_l0_sweep(void);
 
-/* The pid of a warden's fiber, which is its first child; or a negative errno. */
+/* tasks.c: the pid of a warden's fiber, which is its first child, or a negative errno. And a visit
+ * of each thread that is below the warden; false when there are too many processes to visit all. */
 int32_t nx_l0_fiber_pid(int32_t warden);
+bool nx_l0_each_task(int32_t warden, void (*visit)(void *context, int32_t tid), void *context);
 
 /* The template's part of the file tree, or the mounts that each life gets anew. */
 typedef enum {

@@ -113,10 +113,10 @@ static uint64_t prepare(nx_l0_node *node, struct pollfd *poll, uint64_t now_ns)
     }
     for (uint32_t i = 0; i < NX_NODE_FIBERS; i++) {
         const nx_l0_fiber *fiber = &node->fibers[i];
-        bool asleep = fiber->budget.event >= 0 && fiber->budget.asleep && nx_l0_is_alive(fiber);
+        bool waits = nx_l0_is_alive(fiber) && nx_l0_budget_waits(&fiber->budget);
         uint64_t next = fiber->bytes != NULL ? nx_l0_life_next(fiber, now_ns) : NX_L0_FOREVER;
         poll[POLL_BUDGETS + i] =
-            (struct pollfd){.fd = asleep ? fiber->budget.event : -1, .events = POLLIN};
+            (struct pollfd){.fd = waits ? fiber->budget.event : -1, .events = POLLIN};
         until = next < until ? next : until;
     }
     return until;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Who is below a warden: its fiber, and whoever a life left behind, whose end is here. */
+/* The end of whoever a life left behind. */
 #include "nx_l0.h"
 
 #include <linux/fcntl.h>
 #include <linux/sched.h>
 
-#define ESRCH_           3
 #define SIGKILL_         9
 #define WNOHANG_         1
 #define SWEEP_ROUNDS_MAX 1000
@@ -21,22 +20,6 @@ static long read_list(const char *path, char *list, size_t size)
     long result = nx_sys(__NR_read, descriptor, list, size);
     (void)nx_sys(__NR_close, descriptor);
     return result;
-}
-
-int32_t nx_l0_fiber_pid(int32_t warden)
-{
-    char path[64];
-    char list[16];
-    nx_l0_digits digits;
-    const char *number = nx_l0_decimal(&digits, (uint64_t)warden);
-    int32_t pid = 0;
-
-    nx_l0_join(path, (const char *[]){"/proc/", number, "/task/", number, "/children"}, 5);
-    long size = read_list(path, list, sizeof list);
-    for (long i = 0; i < size && list[i] >= '0' && list[i] <= '9'; i++) {
-        pid = pid * 10 + (list[i] - '0');
-    }
-    return size < 0 ? (int32_t)size : pid > 0 ? pid : -ESRCH_;
 }
 
 void nx_l0_sweep(void)
