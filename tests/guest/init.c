@@ -89,8 +89,12 @@ static void load_modules(void)
     }
     while (fgets(line, sizeof(line), list) != NULL) {
         line[strcspn(line, "\n")] = '\0';
+        char *parameters = line + strcspn(line, " ");
+        if (*parameters != '\0') {
+            *parameters++ = '\0';
+        }
         int fd = open(line, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) {
+        if (fd < 0 || syscall(SYS_finit_module, fd, parameters, 0) != 0) {
             power_off(line, errno);
         }
         (void)close(fd);

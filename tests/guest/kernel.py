@@ -20,7 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 META_PACKAGE = "linux-image-amd64"
 # Below lib/modules/VERSION/kernel; what no profile needs stays in the package.
-FOLDERS = ("drivers/char", "drivers/uio", "drivers/virtio", "drivers/watchdog", "fs", "net/9p")
+FOLDERS = (
+    *("drivers/char", "drivers/mtd", "drivers/uio", "drivers/virtio", "drivers/watchdog"),
+    *("fs", "lib", "net/9p"),
+)
 FILE, EXECUTABLE = 0o100644, 0o100755
 
 
@@ -117,10 +120,19 @@ def cache() -> Path:
 
 
 def initial_root(kernel: Kernel, modules: Sequence[str]) -> bytes:
-    """The boot archive: init, the modules with their closure, and the list of these."""
-    paths = kernel.closure(modules)
+    """The boot archive: init, the modules with their closure, and the list of these.
+
+    Args:
+        kernel: has the modules.
+        modules: their names, each with its parameters after a space.
+    """
+    parameters = {_module(name): rest for name, _, rest in (m.partition(" ") for m in modules)}
+    paths = kernel.closure(parameters)
     files = [(f"m{i}.ko", FILE, image(path)) for i, path in enumerate(paths)]
-    listing = "".join(f"/{name}\n" for name, _, _ in files)
+    listing = "".join(
+        f"/{name} {parameters.get(_module(path.name), '')}\n"
+        for (name, _, _), path in zip(files, paths, strict=True)
+    )
     program = compiled_init().read_bytes()
     return archive([("init", EXECUTABLE, program), ("modules", FILE, listing.encode()), *files])
 

@@ -14,7 +14,7 @@ class Profile:
 
     Attributes:
         name: as given on the command line and to the marker `guest`.
-        modules: loaded at boot, after those that they depend on.
+        modules: loaded at boot, after those that they depend on; parameters follow a space.
         devices: further arguments of QEMU.
         memory_mib: of the guest.
     """
@@ -31,6 +31,16 @@ PROFILES = {
         # QEMU's teaching device: registers of known behaviour that answer exact widths alone.
         # The second one is there to be told from the first, and to be removed.
         Profile("edu", modules=("uio_pci_generic",), devices=("-device", "edu") * 2),
+        # A NAND of 128 KiB blocks that fails by place, and a NOR-like device beside it. The third
+        # erase of block 20, program of page 1920 and read of page 2560 go wrong: test_mtd.py.
+        Profile(
+            "mtd",
+            modules=(
+                "nandsim id_bytes=0x20,0xa1,0x00,0x15 badblocks=10,11 weakblocks=20:2 "
+                "weakpages=1920:2 gravepages=2560:2",
+                "mtdram total_size=1024 erase_size=16",
+            ),
+        ),
         # A watchdog on the PCI bus: not petted, it resets the guest, which ends with that.
         Profile(
             "watchdog",
