@@ -1,4 +1,4 @@
-"""FastCDC 2020 chunking: cuts of a buffer or a stream, and chunks with their BLAKE3 in one pass.
+"""Content-defined chunking: cuts of a buffer or a stream, and chunks with their BLAKE3 in one pass.
 
 The GIL is held below 128 KiB of input (64 KiB with digests) and released above. See
 docs/spec/chunker.md for the algorithm and docs/reference/chunker.md for the guarantees.
@@ -33,9 +33,12 @@ cdef extern from "nx_cdc.h":
         size_t count
         size_t room
     void nx_cdc_select(nx_simd level) noexcept nogil
+    ctypedef enum nx_cdc_profile:
+        NX_CDC_FASTCDC2020
+        NX_CDC_NX1
     int nx_cdc_init(
-        size_t minimum, size_t average, size_t maximum, unsigned normalization, uint64_t seed,
-        nx_cdc *ret
+        nx_cdc_profile profile, size_t minimum, size_t average, size_t maximum,
+        unsigned normalization, uint64_t seed, nx_cdc *ret
     ) noexcept nogil
     size_t nx_cdc_next(
         const nx_cdc *cdc, const uint8_t *data, size_t size, uint64_t *ret_hash
@@ -69,9 +72,9 @@ cdef class Chunker:
         minimum: bytes below which no chunk ends, except the last; 64 to 1 MiB.
         average: bytes aimed at, where the loose mask takes over; 256 to 4 MiB.
         maximum: bytes at which a chunk ends in any case; 1,024 to 16 MiB.
-        profile: name of the algorithm; "fastcdc2020" is the only one.
+        profile: name of the algorithm: "fastcdc2020", or "nx1", whose search is made for SIMD.
         normalization: 0 to 3; how much the masks below and above the average differ.
-        seed: unsigned 64-bit integer mixed into the gear table; 0 gives the published cuts.
+        seed: unsigned 64-bit integer mixed into the tables; 0 gives the published cuts.
 
     Raises:
         ValueError: an unknown profile, a size outside its limits, or not
@@ -96,8 +99,9 @@ cdef class Chunker:
     ):
         if not isinstance(profile, str):
             raise TypeError("the profile is a string")
-        if profile != "fastcdc2020":
-            raise ValueError(f"unknown chunking profile {profile!r}; known: 'fastcdc2020'")
+        cdef nx_cdc_profile which = NX_CDC_NX1 if profile == "nx1" else NX_CDC_FASTCDC2020
+        if profile not in ("fastcdc2020", "nx1"):
+            raise ValueError(f"unknown chunking profile {profile!r}; known: 'fastcdc2020', 'nx1'")
         self.minimum = <size_t>as_size(minimum)
         self.average = <size_t>as_size(average)
         self.maximum = <size_t>as_size(maximum)
@@ -108,7 +112,8 @@ cdef class Chunker:
             raise ValueError(f"normalization is 0 to 3, not {level}")
         raise_code(
             nx_cdc_init(
-                self.minimum, self.average, self.maximum, <unsigned>level, mixed, &self.cdc
+                which, self.minimum, self.average, self.maximum, <unsigned>level, mixed,
+                &self.cdc,
             ),
             f"chunk sizes {self.minimum}, {self.average}, {self.maximum}: not ascending, or "
             "outside 64..1048576, 256..4194304, 1024..16777216",
@@ -177,6 +182,8 @@ cdef class Chunker:
 
     def cuts_and_hashes(self, data):
         """Where the chunks end, and the gear hash there as the published crate reports it.
+
+        Of nx1, which has none, the hash is 0.
 
         Args:
             data: any C-contiguous buffer.

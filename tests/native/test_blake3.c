@@ -200,6 +200,24 @@ static void test_demands(void)
     CHECK_EQ(level, NX_SIMD_SCALAR);
 }
 
+#if defined(__x86_64__)
+/* The compiler's own idea of this CPU. */
+static void test_levels_are_those_that_the_compiler_finds(void)
+{
+    __builtin_cpu_init();
+    bool sse = __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("sse4.2") &&
+               __builtin_cpu_supports("pclmul");
+    bool avx2 = sse && __builtin_cpu_supports("avx2");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    nx_simd level;
+
+    CHECK_EQ(nx_simd_demand("sse41", &level) == NX_SIMD_GRANTED, sse);
+    CHECK_EQ(nx_simd_demand("avx2", &level) == NX_SIMD_GRANTED, avx2);
+    CHECK_EQ(nx_simd_demand("avx512", &level) == NX_SIMD_GRANTED, avx512);
+}
+#endif
+
 NX_NOINLINE void bench_blake3_41k(void);
 NX_NOINLINE void bench_blake3_41k(void)
 {
@@ -228,6 +246,9 @@ int main(int argc, char **argv)
     }
     printf("seed %llu\n", (unsigned long long)seed);
     test_demands();
+#if defined(__x86_64__)
+    test_levels_are_those_that_the_compiler_finds();
+#endif
     for (int level = 0; level <= NX_SIMD_NEON; level++) {
         nx_simd granted;
         if (nx_simd_demand(nx_simd_name((nx_simd)level), &granted) != NX_SIMD_GRANTED) {

@@ -4,6 +4,7 @@
 #include "nx_blake3.h"
 #include "nx_cdc.h"
 
+#include "../../fuzz/plain_nx1.h"
 #include "../../nexus/_core/csrc/nx_cdc_gear.h"
 #include "../../nexus/_core/csrc/nx_cdc_ride.h"
 #include "nx_test.h"
@@ -22,6 +23,9 @@ static size_t defined_cut(const nx_cdc *cdc, const uint8_t *chunk, size_t size)
 
     if (size <= cdc->minimum) {
         return size;
+    }
+    if (cdc->profile == NX_CDC_NX1) {
+        return nx1_cut(cdc, chunk, size);
     }
     for (size_t i = cdc->minimum / 2 * 2; i < limit / 2 * 2; i++) {
         hash = 2 * hash + cdc->gear[chunk[i]];
@@ -51,7 +55,9 @@ static void random_chunker(uint64_t *seed, bool small, nx_cdc *ret)
     size_t maximum = average + nx_test_random(seed) % (4 * average);
 
     maximum = maximum < NX_CDC_MAXIMUM_MIN ? NX_CDC_MAXIMUM_MIN : maximum;
-    CHECK_EQ(nx_cdc_init(scale, average, maximum, (unsigned)(nx_test_random(seed) % 4),
+    nx_cdc_profile profile = nx_test_random(seed) % 2 ? NX_CDC_NX1 : NX_CDC_FASTCDC2020;
+
+    CHECK_EQ(nx_cdc_init(profile, scale, average, maximum, (unsigned)(nx_test_random(seed) % 4),
                          nx_test_random(seed) % 2 ? 0 : nx_test_random(seed), ret),
              NX_OK);
 }
@@ -181,15 +187,18 @@ static void test_parameters(void)
 {
     nx_cdc cdc;
 
-    CHECK_EQ(nx_cdc_init(63, 256, 1024, 1, 0, &cdc), NX_EINVAL);
-    CHECK_EQ(nx_cdc_init(64, 255, 1024, 1, 0, &cdc), NX_EINVAL);
-    CHECK_EQ(nx_cdc_init(64, 256, 1023, 1, 0, &cdc), NX_EINVAL);
-    CHECK_EQ(nx_cdc_init(64, 256, (16u << 20) + 1, 1, 0, &cdc), NX_EINVAL);
-    CHECK_EQ(nx_cdc_init(300, 256, 1024, 1, 0, &cdc), NX_EINVAL);
-    CHECK_EQ(nx_cdc_init(64, 2000, 1024, 1, 0, &cdc), NX_EINVAL);
-    CHECK_EQ(nx_cdc_init(64, 256, 1024, 4, 0, &cdc), NX_EINVAL);
-    CHECK_EQ(nx_cdc_init(64, 256, 1024, 3, 0, &cdc), NX_OK);
-    CHECK_EQ(nx_cdc_init(1u << 20, 4u << 20, 16u << 20, 3, 0, &cdc), NX_OK);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 63, 256, 1024, 1, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 64, 255, 1024, 1, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 64, 256, 1023, 1, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 64, 256, (16u << 20) + 1, 1, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 300, 256, 1024, 1, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 64, 2000, 1024, 1, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 64, 256, 1024, 4, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init((nx_cdc_profile)3, 64, 256, 1024, 3, 0, &cdc), NX_EINVAL);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 64, 256, 1024, 3, 0, &cdc), NX_OK);
+    CHECK_EQ(nx_cdc_init(NX_CDC_NX1, 64, 256, 1024, 3, 0, &cdc), NX_OK);
+    CHECK_EQ(nx_cdc_init(NX_CDC_NX1, 1u << 20, 4u << 20, 16u << 20, 3, 0, &cdc), NX_OK);
+    CHECK_EQ(nx_cdc_init(NX_CDC_FASTCDC2020, 1u << 20, 4u << 20, 16u << 20, 3, 0, &cdc), NX_OK);
 }
 
 NX_NOINLINE void bench_cdc_scan_1m(const nx_cdc *cdc);
@@ -206,16 +215,26 @@ NX_NOINLINE void bench_cdc_digests_1m(const nx_cdc *cdc, nx_cdc_list *list)
     nx_cdc_digests(cdc, data, 1u << 20, 0, 1u << 20, list);
 }
 
+NX_NOINLINE void bench_cdc_nx1_1m(const nx_cdc *cdc);
+NX_NOINLINE void bench_cdc_nx1_1m(const nx_cdc *cdc)
+{
+    size_t next;
+
+    nx_cdc_cuts(cdc, data, 1u << 20, 0, SIZE / 64, got, &next);
+}
+
 static int bench(nx_simd level)
 {
     nx_cdc cdc;
     nx_cdc_list list = {0};
 
     nx_cdc_select(level);
-    nx_cdc_init(16384, 65536, 262144, 1, 0, &cdc);
+    nx_cdc_init(NX_CDC_FASTCDC2020, 16384, 65536, 262144, 1, 0, &cdc);
     bench_cdc_scan_1m(&cdc);
     bench_cdc_digests_1m(&cdc, &list);
     nx_cdc_list_free(&list);
+    nx_cdc_init(NX_CDC_NX1, 16384, 65536, 262144, 1, 0, &cdc);
+    bench_cdc_nx1_1m(&cdc);
     return 0;
 }
 

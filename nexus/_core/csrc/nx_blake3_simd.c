@@ -2,7 +2,7 @@
 /* Instances of the wide kernel, the one-block kernels, and which level runs which. */
 #include "nx_blake3_kernels.h"
 
-#include <string.h>
+#include "nx_memory.h"
 
 #if defined(__x86_64__)
 #define TARGET_4 __attribute__((target("sse4.1")))

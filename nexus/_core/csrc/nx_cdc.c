@@ -2,6 +2,7 @@
 #include "nx_cdc.h"
 
 #include "nx_cdc_gear.h"
+#include "nx_cdc_nx1.h"
 #include "nx_cdc_scan.h"
 
 #include <string.h>
@@ -46,24 +47,30 @@ static unsigned log2_rounded(uint64_t x)
     return x * x > (uint64_t)1 << (2 * n + 1) ? n + 1 : n;
 }
 
-int nx_cdc_init(size_t minimum, size_t average, size_t maximum, unsigned normalization,
-                uint64_t seed, nx_cdc *ret)
+int nx_cdc_init(nx_cdc_profile profile, size_t minimum, size_t average, size_t maximum,
+                unsigned normalization, uint64_t seed, nx_cdc *ret)
 {
     if (minimum < NX_CDC_MINIMUM_MIN || minimum > NX_CDC_MINIMUM_MAX ||
         average < NX_CDC_AVERAGE_MIN || average > NX_CDC_AVERAGE_MAX ||
         maximum < NX_CDC_MAXIMUM_MIN || maximum > NX_CDC_MAXIMUM_MAX) {
         return NX_EINVAL;
     }
-    if (minimum > average || average > maximum || normalization > NX_CDC_NORMALIZATION_MAX) {
+    if (minimum > average || average > maximum || normalization > NX_CDC_NORMALIZATION_MAX ||
+        (profile != NX_CDC_FASTCDC2020 && profile != NX_CDC_NX1)) {
         return NX_EINVAL;
     }
     unsigned bits = log2_rounded(average);
 
-    for (size_t i = 0; i < 256; i++) {
-        ret->gear[i] = nx_cdc_gear[i] ^ seed;
+    *ret = (nx_cdc){.profile = profile};
+    if (profile == NX_CDC_NX1) {
+        nx_cdc_nx1_init(bits + normalization, bits - normalization, seed, ret);
+    } else {
+        for (size_t i = 0; i < 256; i++) {
+            ret->gear[i] = nx_cdc_gear[i] ^ seed;
+        }
+        ret->strict = MASKS[bits + normalization];
+        ret->loose = MASKS[bits - normalization];
     }
-    ret->strict = MASKS[bits + normalization];
-    ret->loose = MASKS[bits - normalization];
     ret->minimum = minimum;
     ret->average = average;
     ret->maximum = maximum;
@@ -93,6 +100,12 @@ size_t nx_cdc_next(const nx_cdc *cdc, const uint8_t *data, size_t size, uint64_t
     nx_cdc_search search = {0, nx_cdc_even(cdc->minimum)};
     size_t limit = size < cdc->maximum ? size : cdc->maximum;
 
+    if (cdc->profile == NX_CDC_NX1) {
+        *ret_hash = 0;
+        return limit <= cdc->minimum
+                   ? limit
+                   : nx_cdc_nx1_search(cdc, data + cdc->minimum, cdc->minimum, limit);
+    }
     if (size > cdc->minimum &&
         nx_cdc_search_on(cdc, data + search.at, nx_cdc_even(limit) - search.at, &search)) {
         /* The published code hashes two bytes a step and reports the doubled value here. */
@@ -148,6 +161,54 @@ static bool held_pair(const nx_cdc *cdc, nx_cdc_stream *stream, uint8_t next, ui
     return true;
 }
 
+/* The lengths that the next `take` bytes allow: those whose windows begin before them, then those
+ * that lie in them. */
+static size_t search_nx1(const nx_cdc *cdc, const nx_cdc_stream *stream, const uint8_t *data,
+                         size_t take)
+{
+    enum { WINDOW = NX_CDC_NX1_WINDOW };
+    size_t at = stream->search.at;
+    size_t from = at + 1 > cdc->minimum ? at + 1 : cdc->minimum;
+    size_t to = at + take + 1 < cdc->maximum ? at + take + 1 : cdc->maximum;
+    size_t within = at + WINDOW < to ? at + WINDOW : to;
+
+    if (from >= to) {
+        return to;
+    }
+    if (from < within) {
+        uint8_t joined[2 * WINDOW];
+        memcpy(joined, stream->tail, WINDOW);
+        memcpy(joined + WINDOW, data, take < WINDOW ? take : WINDOW);
+        size_t found = nx_cdc_nx1_search(cdc, joined + WINDOW + (from - at), from, within);
+        if (found < within) {
+            return found;
+        }
+        from = within;
+    }
+    return nx_cdc_nx1_search(cdc, data + (from - at), from, to);
+}
+
+static size_t update_nx1(const nx_cdc *cdc, nx_cdc_stream *stream, const uint8_t *data, size_t size,
+                         uint64_t *ret_cut)
+{
+    size_t at = stream->search.at;
+    size_t room = cdc->maximum - at;
+    size_t take = size < room ? size : room;
+    size_t end = search_nx1(cdc, stream, data, take);
+
+    if (end > at + take) { /* no length was found */
+        size_t kept = take < sizeof stream->tail ? sizeof stream->tail - take : 0;
+        memmove(stream->tail, stream->tail + sizeof stream->tail - kept, kept);
+        memcpy(stream->tail + kept, data + take - (sizeof stream->tail - kept),
+               sizeof stream->tail - kept);
+        stream->search.at += take;
+        return take;
+    }
+    stream->search.at = end;
+    cut_here(stream, ret_cut);
+    return end - at;
+}
+
 size_t nx_cdc_stream_update(const nx_cdc *cdc, nx_cdc_stream *stream, const uint8_t *data,
                             size_t size, uint64_t *ret_cut)
 {
@@ -158,6 +219,9 @@ size_t nx_cdc_stream_update(const nx_cdc *cdc, nx_cdc_stream *stream, const uint
     *ret_cut = 0;
     if (size == 0) {
         return 0;
+    }
+    if (cdc->profile == NX_CDC_NX1) {
+        return update_nx1(cdc, stream, data, size, ret_cut);
     }
     if (stream->holds) {
         if (held_pair(cdc, stream, data[0], ret_cut)) {

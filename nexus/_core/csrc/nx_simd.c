@@ -3,6 +3,17 @@
 
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+#define SSE    (bit_SSE4_1 | bit_SSE4_2 | bit_PCLMUL)
+#define AVX512 (bit_AVX512F | bit_AVX512VL | bit_AVX512BW | bit_AVX512DQ)
+
+/* Register files that a kernel keeps for processes, in XCR0. */
+#define KEEPS_256 0x6u  /* XMM, YMM */
+#define KEEPS_512 0xe6u /* and masks, ZMM, ZMM above 15 */
+#endif
+
 static const char *const NAMES[] = {"scalar", "sse41", "avx2", "avx512", "neon"};
 
 const char *nx_simd_name(nx_simd level)
@@ -24,10 +35,19 @@ static bool is_built(nx_simd level)
 static bool cpu_has(nx_simd level)
 {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    bool sse = __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("sse4.2") &&
-               __builtin_cpu_supports("pclmul");
-    bool avx2 = sse && __builtin_cpu_supports("avx2");
+    /* Not __builtin_cpu_supports, which is 4 KB of a static program. */
+    unsigned highest, basic, extended = 0, kept = 0, unused;
+
+    __cpuid(0, highest, unused, unused, unused);
+    __cpuid(1, unused, unused, basic, unused);
+    if (highest >= 7) {
+        __cpuid_count(7, 0, unused, extended, unused, unused);
+    }
+    if ((basic & bit_OSXSAVE) != 0) {
+        __asm__("xgetbv" : "=a"(kept), "=d"(unused) : "c"(0));
+    }
+    bool sse = (basic & SSE) == SSE;
+    bool avx2 = sse && (kept & KEEPS_256) == KEEPS_256 && (extended & bit_AVX2) != 0;
 
     switch (level) {
     case NX_SIMD_SCALAR:
@@ -37,8 +57,7 @@ static bool cpu_has(nx_simd level)
     case NX_SIMD_AVX2:
         return avx2;
     case NX_SIMD_AVX512:
-        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+        return avx2 && (kept & KEEPS_512) == KEEPS_512 && (extended & AVX512) == AVX512;
     case NX_SIMD_NEON:
         return false;
     }

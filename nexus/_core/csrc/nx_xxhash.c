@@ -34,6 +34,7 @@ static const uint8_t SECRET_BYTES[SECRET] NX_ALIGNED(64) = {
     0x45, 0xcb, 0x3a, 0x8f, 0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e,
 };
 
+#if defined(__SIZEOF_INT128__)
 __extension__ typedef unsigned __int128 u128;
 
 static inline uint64_t multiply_fold(uint64_t a, uint64_t b)
@@ -42,6 +43,18 @@ static inline uint64_t multiply_fold(uint64_t a, uint64_t b)
 
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
+#else
+/* A machine of 32 bits: four products of halves. */
+static uint64_t multiply_fold(uint64_t a, uint64_t b)
+{
+    uint64_t low = (a & UINT32_MAX) * (b & UINT32_MAX), high = (a >> 32) * (b >> 32);
+    uint64_t cross = (a >> 32) * (b & UINT32_MAX) + (low >> 32);
+    uint64_t other = (a & UINT32_MAX) * (b >> 32) + (cross & UINT32_MAX);
+
+    high += (cross >> 32) + (other >> 32);
+    return (other << 32 | (low & UINT32_MAX)) ^ high;
+}
+#endif
 
 static inline uint64_t avalanche_64(uint64_t h)
 {
@@ -319,16 +332,19 @@ static uint64_t long_241(const uint8_t *data, size_t size, uint64_t seed)
     return merge(acc, secret + 11, size * P64_1);
 }
 
-uint64_t nx_xxh3_64(const void *data, size_t size, uint64_t seed)
+uint64_t nx_xxh3_64_short(const void *data, size_t size, uint64_t seed)
 {
+    NX_ASSERT(size <= NX_XXH3_SHORT);
     if (size <= 16) {
         return short_0_16(data, size, seed);
     }
     if (size <= 128) {
         return medium_17_128(data, size, seed);
     }
-    if (size <= 240) {
-        return medium_129_240(data, size, seed);
-    }
-    return long_241(data, size, seed);
+    return medium_129_240(data, size, seed);
+}
+
+uint64_t nx_xxh3_64(const void *data, size_t size, uint64_t seed)
+{
+    return size <= NX_XXH3_SHORT ? nx_xxh3_64_short(data, size, seed) : long_241(data, size, seed);
 }

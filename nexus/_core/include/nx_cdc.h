@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * FastCDC 2020: content-defined chunking with a gear hash and normalised chunk sizes
- * (Xia et al., "The Design of Fast Content-Defined Chunking", IEEE TPDS 2020), cut for cut
- * what the Rust crate fastcdc gives for its v2020 variant. docs/spec/chunker.md is the
- * authority.
+ * Content-defined chunking in two profiles. FastCDC 2020: content-defined chunking with a gear hash
+ * and normalised chunk sizes (Xia et al., "The Design of Fast Content-Defined Chunking", IEEE TPDS
+ * 2020), cut for cut what the Rust crate fastcdc gives for its v2020 variant. docs/spec/chunker.md
+ * is the authority.
  *
  * Theory of operation. A chunk is searched from `minimum` on: h = 2 h + G[byte], a cut is where
  * h and the mask share no bit; the strict mask (more bits) holds below `average`, the loose one
@@ -11,6 +11,9 @@
  * next chunk. Bytes are tested in pairs from the chunk's start: an odd last byte is not tested.
  * Where a chunk starts decides everything after it, so a search that starts elsewhere agrees
  * with this one from their first common cut on; the threaded form rests on that.
+ *
+ * The profile nx1 has the same sizes and masks of as many bits over a hash of 32 bytes that lanes
+ * of bytes compute (nx_cdc_nx1.h); its cuts are its own.
  *
  * Guarantees: same cuts for any split of a stream, any number of threads, every SIMD level.
  * No allocation except by what fills a list.
@@ -30,8 +33,18 @@
 #define NX_CDC_NORMALIZATION_MAX 3u
 #define NX_CDC_THREADS_MAX       64u
 
+typedef enum {
+    NX_CDC_FASTCDC2020 = 1,
+    NX_CDC_NX1 = 2,
+} nx_cdc_profile;
+
 typedef struct {
-    uint64_t gear[256];
+    nx_cdc_profile profile;
+    uint64_t gear[256]; /* of fastcdc2020 */
+    uint8_t low[16];    /* of nx1 */
+    uint8_t high[16];
+    uint8_t mask_h;
+    uint8_t mask_g;
     uint64_t strict;
     uint64_t loose;
     size_t minimum;
@@ -51,11 +64,12 @@ typedef struct {
     uint64_t start; /* of the open chunk */
     uint8_t held;
     bool holds;
+    uint8_t tail[32]; /* nx1: the last bytes */
 } nx_cdc_stream;
 
 typedef struct {
     uint64_t end;  /* offset behind the chunk's last byte */
-    uint64_t hash; /* the gear hash where the search stopped */
+    uint64_t hash; /* the gear hash where the search stopped; nx1: 0 */
 } nx_cdc_cut;
 
 typedef struct {
@@ -71,9 +85,9 @@ typedef struct {
 } nx_cdc_list;
 
 /* NX_EINVAL when a size lies outside its limits, minimum <= average <= maximum does not hold, or
- * the normalisation is above 3. `seed` is mixed into the table by XOR. */
-int nx_cdc_init(size_t minimum, size_t average, size_t maximum, unsigned normalization,
-                uint64_t seed, nx_cdc *ret);
+ * the normalisation is above 3. `seed` is mixed into the tables. */
+int nx_cdc_init(nx_cdc_profile profile, size_t minimum, size_t average, size_t maximum,
+                unsigned normalization, uint64_t seed, nx_cdc *ret);
 
 /* Length of the first chunk of data[0..size), which ends at the end of the input; size > 0. */
 size_t nx_cdc_next(const nx_cdc *cdc, const uint8_t *data, size_t size, uint64_t *ret_hash);

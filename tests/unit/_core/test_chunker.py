@@ -224,7 +224,7 @@ def test_sizes_out_of_order_or_limits_are_refused(sizes):
         Chunker(*sizes)
 
 
-@pytest.mark.parametrize("profile", ["nx1", "fastcdc2016", "", "FASTCDC2020"])
+@pytest.mark.parametrize("profile", ["nx2", "fastcdc2016", "", "FASTCDC2020"])
 def test_unknown_profile_is_refused(profile):
     with pytest.raises(ValueError, match="profile"):
         Chunker(profile=profile)
