@@ -1,0 +1,3 @@
+from collections.abc import Iterable
+
+def find_functions(path: bytes, names: Iterable[bytes]) -> tuple[int, ...]: ...
