@@ -29,6 +29,7 @@ cdef extern from "nx_base.h":
         NX_ETIMEOUT
         NX_ESYS
         NX_EFAULT
+        NX_EMEDIUM
 
 cdef dict _CLASSES = {
     NX_EINVAL: ValueError,
@@ -46,6 +47,7 @@ cdef dict _CLASSES = {
     NX_EABSENT: errors.AbsentError,
     NX_ETIMEOUT: errors.DeadlineError,
     NX_EFAULT: errors.FaultError,
+    NX_EMEDIUM: errors.MediumError,
 }
 
 

@@ -36,6 +36,7 @@ enum {
     NX_ETIMEOUT = -14, /* the bound on time or tries was reached */
     NX_ESYS = -15,     /* a system call failed; errno says why */
     NX_EFAULT = -16,   /* the device or file behind a mapping is gone */
+    NX_EMEDIUM = -17,  /* the medium refused to program or to erase */
 };
 
 #define NX_CACHE_LINE    64u

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import jsonschema
@@ -27,6 +28,33 @@ NODE_DOCUMENTS = {
     *("event", "lost", "beb", "proof"),
 }
 RUN_DOCUMENTS = {"policy", "run", "notice", "over"}
+# Of the seed that is 32 zeros.
+PUBLIC = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+# In this order: each finds what those before it have left.
+VOLUME_COMMANDS = [
+    (["fs", "create", "v"], "volume"),
+    (["fs", "import", "v", "tree"], "imported"),
+    (["snap", "create", "v", "one"], "snapshot"),
+    (["snap", "create", "v", "two"], "snapshot"),
+    (["fs", "import", "v", "tree/a", "--as", "b/c"], "imported"),
+    (["fs", "show", "v"], "volume"),
+    (["fs", "list", "v", "--recursive"], "entries"),
+    (["fs", "cat", "v", "tree/a"], "content"),
+    (["fs", "check", "v", "--full"], "check"),
+    (["fs", "gc", "v"], "collected"),
+    (["fs", "export", "v", "tree", "again"], "exported"),
+    (["snap", "sign", "v", "one", "--key", "key"], "signed"),
+    (["snap", "verify", "v", "one", "--key", PUBLIC], "signature"),
+    (["snap", "prove", "v", "one", "tree/a"], "proved"),
+    (["snap", "prove", "v", "one", "tree/a", "-o", "a.proof"], "proved"),
+    (["snap", "verify-proof", "a.proof", "--root", "ROOT", "--file", "tree/a"], "statement"),
+    (["snap", "list", "v"], "snapshots"),
+    (["snap", "diff", "v", "one"], "changes"),
+    (["snap", "restore", "v", "one"], "restored"),
+    (["snap", "delete", "v", "one", "--yes"], "forgotten"),
+    (["fs", "delete", "v", "b"], "deleted"),
+    (["fs", "delete", "v", "--all", "--yes"], "deleted"),
+]
 
 
 def schema(root: Path, name: str) -> dict[str, object]:
@@ -48,6 +76,33 @@ def test_output_fits_its_schema(
         jsonschema.validate(record, schema(root, name))
 
 
+def test_output_about_a_volume_fits_its_schema(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").write_text("a")
+    (tmp_path / "key").touch(mode=0o600)
+    (tmp_path / "key").write_bytes(bytes(32))
+    (tree / os.fsdecode(b"\xff")).symlink_to(os.fsdecode(b"\xfe"))
+    known = ""
+    for words, name in VOLUME_COMMANDS:
+        words = [known if word == "ROOT" else word for word in words]
+        assert cli.main([*words, "--json"]) == 0, words
+        record = json.loads(capsys.readouterr().out)
+        known = record.get("root", known)
+        jsonschema.validate(record, schema(root, name))
+        assert record["type"] == name
+        for key in schema(root, name)["required"]:
+            less = {one: value for one, value in record.items() if one != key}
+            with pytest.raises(jsonschema.ValidationError):
+                jsonschema.validate(less, schema(root, name))
+
+
 @pytest.mark.parametrize("words", [["doctr"], ["help", "nothing-like-this"]])
 def test_errors_fit_their_schema(
     words: list[str], root: Path, capsys: pytest.CaptureFixture[str]
@@ -60,4 +115,5 @@ def test_errors_fit_their_schema(
 
 def test_every_schema_is_tested(root: Path) -> None:
     files = {p.name.removesuffix(".schema.json") for p in (root / "docs/reference/json").iterdir()}
-    assert files == {name for _, name in COMMANDS} | {"error"} | NODE_DOCUMENTS | RUN_DOCUMENTS
+    own = {name for _, name in (*COMMANDS, *VOLUME_COMMANDS)}
+    assert files == own | {"error"} | NODE_DOCUMENTS | RUN_DOCUMENTS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -80,6 +82,22 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         text = capsys.readouterr().out
         assert "examples:\n  " in text
         assert len(text.splitlines()) <= 30
+
+
+def test_the_grammar_of_one_command_is_that_of_the_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def commands(parser: Any) -> Iterator[Any]:
+        groups = [one for one in parser._actions if hasattr(one.choices, "values")]
+        yield parser
+        for sub in (sub for group in groups for sub in group.choices.values()):
+            yield from commands(sub)
+
+    found = list(commands(cli.make_parser()))
+    for parser in found:
+        assert cli.main([*parser.prog.split()[1:], "--help"]) == 0
+        assert capsys.readouterr().out == parser.format_help()
+    assert len(found) > 30
 
 
 def test_a_closed_pipe_is_no_error() -> None:
