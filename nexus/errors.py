@@ -130,6 +130,88 @@ class AbsentError(FaultError):
     exit_code = 40
 
 
+class MediumError(FaultError):
+    """A medium refused to program or to erase: the block ought to be retired."""
+
+    code = "NX-FLS-001"
+
+
+class UncorrectableError(CorruptError):
+    """A medium read more wrong bits than its ECC corrects.
+
+    Attributes:
+        data: the bytes as they were read.
+        flips: the most bits that were corrected in a step that could be.
+    """
+
+    code = "NX-FLS-002"
+
+    def __init__(self, *args: object, data: bytes = b"", flips: int = 0) -> None:
+        super().__init__(*args)
+        self.data = data
+        self.flips = flips
+
+
+class MediumRuleError(LocalError, ValueError):
+    """A client of a medium did what raw flash does not allow; the message says what and where."""
+
+    code = "NX-FLS-003"
+
+
+class MediumGoneError(FaultError):
+    """The medium has no power, was removed or became smaller."""
+
+    code = "NX-FLS-004"
+
+
+class MediumBusyError(LocalError):
+    """Another writer has the medium."""
+
+    code = "NX-FLS-005"
+    exit_code = 11
+
+
+class NoVolumeError(LocalError, FileNotFoundError):
+    """Nothing there is a volume, or what is asked for is not in it."""
+
+    code = "NX-FS-001"
+    exit_code = 10
+
+
+class VolumeBusyError(LocalError):
+    """Another process writes to the volume."""
+
+    code = "NX-FS-002"
+    exit_code = 11
+
+
+class VolumeCorruptError(CorruptError):
+    """A volume is not what it says it is."""
+
+    code = "NX-FS-003"
+
+
+class VolumeExistsError(LocalError, FileExistsError):
+    """There is something where something new was to be made."""
+
+    code = "NX-FS-004"
+    exit_code = 1
+
+
+class VolumeFileError(LocalError, OSError):
+    """A file of the host, or one of the volume's own, cannot be read or written."""
+
+    code = "NX-FS-005"
+    exit_code = 1
+
+
+class ProofError(RemoteError, ValueError):
+    """A proof of what a tree has does not prove it."""
+
+    code = "NX-FS-006"
+    exit_code = 1
+
+
 class ReplayError(LocalError, AssertionError):
     """An access differs from the next one that a replayed trace expects."""
 

@@ -35,6 +35,12 @@ def vectors() -> Path:
     return place
 
 
+def pytest_collection_finish() -> None:
+    """Take CI away, once every process has its profile: with it pytest shows differences without
+    a limit, and two unequal strings of 100 KiB take it longer than a test may."""
+    os.environ.pop("CI", None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs root for an ordinary user, saying what stays unchecked."""
     if os.geteuid() == 0:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 from nexus import __version__
+from nexus.cli.fs_grammar import add_volume_commands
 from nexus.cli.grammar import Commands, Parser, add_command, add_common
 from nexus.cli.node_grammar import add_node_commands
 from nexus.cli.output import Output
 from nexus.errors import FaultError, NexusError
 
-__all__ = ["main", "make_parser"]
+__all__ = ["command", "main", "make_parser"]
 
 EXIT_BUG = 70
 EXIT_INTERRUPT = 130
@@ -110,9 +111,10 @@ def _add_run(commands: Commands) -> None:
     add_common(run)
 
 
-def make_parser() -> Parser:
-    """The whole grammar; completion and the manual pages are generated from it."""
+def make_parser(words: Sequence[str] | None = None) -> Parser:
+    """The grammar of a command line, or all of it, from which completion and manual are made."""
     parser = Parser(
+        words=words,
         prog="nexus",
         description="A capability runtime that turns a Linux host into a sovereign node.",
         epilog="`nexus help WORD` explains a word of this system.",
@@ -153,6 +155,7 @@ def make_parser() -> Parser:
 
     _add_run(commands)
     add_node_commands(commands)
+    add_volume_commands(commands)
 
     completion = add_command(
         commands,
@@ -164,19 +167,22 @@ def make_parser() -> Parser:
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="which shell")
     add_common(completion)
 
-    words = add_command(
+    explain = add_command(
         commands,
         "help",
         "glossary",
         "Explain a word of this system, or list the words.",
         "  nexus help\n  nexus help ring",
     )
-    words.add_argument("word", nargs="?", help="a word of the glossary")
-    add_common(words)
+    explain.add_argument("word", nargs="?", help="a word of the glossary")
+    add_common(explain)
     return parser
 
 
 def _report_bug(error: Exception, output: Output, *, debug: bool) -> int:
+    import tempfile  # seldom needed, and slow to import
+    import traceback
+
     text = "".join(traceback.format_exception(error))
     if debug:
         sys.stderr.write(text)
@@ -200,6 +206,17 @@ def _report_no_room(error: OSError, output: Output) -> int:
     return FaultError.exit_code
 
 
+def _run(words: Sequence[str], output: Output) -> int:
+    try:
+        arguments = make_parser(words).parse_args(words)
+    except SystemExit as stop:
+        # argparse ends --help and --version this way.
+        return stop.code if isinstance(stop.code, int) else 0
+    module = importlib.import_module(arguments.module)
+    code: int = module.run(arguments, output)
+    return code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -211,14 +228,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = Output(json="--json" in own)
     debug = "--debug" in own
     try:
-        arguments = make_parser().parse_args(words or ["--help"])
-        module = importlib.import_module(arguments.module)
-        code: int = module.run(arguments, output)
+        code = _run(words or ["--help"], output)
         sys.stdout.flush()
         return code
-    except SystemExit as stop:
-        # argparse ends --help and --version this way.
-        return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return EXIT_INTERRUPT
     except BrokenPipeError:
@@ -227,10 +239,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except NexusError as error:
         if debug:
-            traceback.print_exception(error)
+            sys.excepthook(type(error), error, error.__traceback__)
         output.error(error.code, str(error), error.hint)
         return error.exit_code
     except Exception as error:  # the last line of the program: whatever is left is a bug
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return _report_no_room(error, output)
         return _report_bug(error, output, debug=debug)
+
+
+def command() -> NoReturn:
+    """The program: runs `main`, and ends at once.
+
+    Taking the interpreter down piece by piece takes 10 ms, and there is nothing left for it to do:
+    whatever must be closed in order was closed by a `with`.
+    """
+    code = main()
+    with contextlib.suppress(OSError):  # said by now, if it matters
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

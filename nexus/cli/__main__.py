@@ -1,7 +1,5 @@
 """`python -m nexus.cli` is the `nexus` command."""
 
-import sys
+from nexus.cli import command
 
-from nexus.cli import main
-
-sys.exit(main())
+command()

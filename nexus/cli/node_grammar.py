@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from nexus.cli.grammar import Commands, Parser, add_command, add_node
+from nexus.cli.grammar import Commands, Parser, add_command, add_node, add_noun
 
 __all__ = ["add_node_commands"]
-
-
-def _noun(commands: Commands, name: str, summary: str) -> Commands:
-    noun = commands.add_parser(name, help=summary, description=summary)
-    return noun.add_subparsers(metavar="VERB", dest="verb", required=True)
 
 
 def _fiber_name(parser: Parser) -> None:
@@ -48,7 +43,7 @@ def _add_boot(commands: Commands) -> None:
 
 
 def _add_fiber(commands: Commands) -> None:
-    verbs = _noun(commands, "fiber", "The fibers of a node.")
+    verbs = add_noun(commands, "fiber", "The fibers of a node.")
     listing = add_command(
         verbs, "list", "fiber", "List the fibers of a node.", "  nexus fiber list --json"
     )
@@ -97,7 +92,7 @@ def _add_fiber(commands: Commands) -> None:
 
 
 def _add_cap(commands: Commands) -> None:
-    verbs = _noun(commands, "cap", "The capabilities of a node's fibers.")
+    verbs = add_noun(commands, "cap", "The capabilities of a node's fibers.")
     listing = add_command(
         verbs,
         "list",
@@ -146,7 +141,7 @@ def _add_cap(commands: Commands) -> None:
 
 
 def _add_events(commands: Commands) -> None:
-    stl = _noun(commands, "stl", "The stream of events of a node.")
+    stl = add_noun(commands, "stl", "The stream of events of a node.")
     watch = add_command(
         stl,
         "watch",
@@ -166,7 +161,7 @@ def _add_events(commands: Commands) -> None:
         "--for", dest="seconds", metavar="SECONDS", type=float, help="end after so long"
     )
     add_node(watch)
-    beb = _noun(commands, "beb", "The error buffer of a node: what its supervisor noted last.")
+    beb = add_noun(commands, "beb", "The error buffer of a node: what its supervisor noted last.")
     show = add_command(
         beb,
         "show",

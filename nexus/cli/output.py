@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 import select
 import sys
@@ -22,7 +21,9 @@ _COLOURS = {
 
 
 def _encode(kind: str, body: Mapping[str, object]) -> str:
-    return json_module.dumps({"schema": SCHEMA, "type": kind, **body}, ensure_ascii=True)
+    import json  # slow to import
+
+    return json.dumps({"schema": SCHEMA, "type": kind, **body}, ensure_ascii=True)
 
 
 class Output:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 
-from nexus.cli.grammar import UsageError
+from nexus.cli.keys import public_key
 from nexus.cli.output import Output
 from nexus.errors import LedgerError, NodeDownError
 from nexus.logic.ledger import Proof, verify
@@ -18,9 +17,7 @@ __all__ = ["run"]
 
 def _key(text: str | None, directory: NodeDirectory) -> bytes:
     if text is not None:
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-            raise UsageError("a public key is 64 hexadecimal digits")
-        return bytes.fromhex(text)
+        return public_key(text)
     try:
         return directory.public_key.read_bytes()
     except OSError as error:

@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import nexus
 
 # Start-up allow-list: what `nexus --version` may load beyond a bare interpreter.
@@ -29,10 +31,12 @@ def test_every_python_file_is_installed(root: Path) -> None:
     assert listed - present == set(), "in nexus/meson.build, but gone"
 
 
-def test_every_core_module_has_a_stub(root: Path) -> None:
-    core = root / "nexus" / "_core"
-    modules = {p.stem for p in core.glob("*.pyx") if p.stem not in ("_errors",)}
-    assert modules == {p.stem for p in core.glob("*.pyi")}
+@pytest.mark.parametrize("package", ["_core", "sim"])
+def test_every_compiled_module_has_a_stub(root: Path, package: str) -> None:
+    folder = root / "nexus" / package
+    modules = {p.stem for p in folder.glob("*.pyx") if p.stem not in ("_errors",)}
+    assert modules
+    assert modules == {p.stem for p in folder.glob("*.pyi")}
 
 
 def test_the_version_is_said_once(root: Path) -> None:

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = {
     "README.md": ("/home/you", "## A session\n"),
     "docs/guides/run.md": ("/srv/job", ""),
+    "docs/guides/volumes.md": ("/srv/box", ""),
 }
 WAIT_S = 10.0
 MARK = "-- end of a command --"
@@ -43,6 +44,11 @@ VARIES = (
     (r"\d+ wake-ups", "COUNT wake-ups"),
     (r"^\d+ records", "COUNT records"),
     (r"by [0-9a-f]{16}", "by KEY"),
+    (r"\b[0-9a-f]{32}\b", "ID"),
+    (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "WHEN"),
+    (r"\d+ B (new|stored)", r"COUNT B \1"),
+    (r"\d+ B for it", "COUNT B for it"),
+    (r"objects, \d+ B:", "objects, COUNT B:"),  # compressed, with times and owners
     (r"^sh: (line )?\d+: ", "sh: LINE: "),  # as dash and bash say it
     (r"cannot create me: |me: ", "me: "),
 )

@@ -12,17 +12,23 @@ complete nexus \
         'c/--tier=/(photon matter gravity void)/' \
         'c/--restart=/(never on-failure always)/' \
         'c/--survivability=/(sovereign hardened radiation)/' \
-        'c/--/(bare bounds debug explain fiber for help json key kind last learn limit lines manifest name node now only output parent pledge quick quiet refused restart rights seal session since survivability tier unveil version waive)/' \
-        'c/-/(- h)/' \
+        'c/--class=/(sovereign mesh)/' \
+        'c/--chunker=/(fastcdc2020 nx1)/' \
+        'c/--/(all allow-other as bare bounds chunker class commit-interval debug dry-run explain fiber file for full help json keep-pack key keyed kind last learn level limit lines manifest name node now only output parent pledge quick quiet read-only recursive refused repair restart rights root seal session since size snapshot survivability threads tier unveil version waive whole yes)/' \
+        'c/-/(- h o)/' \
         'n/--refused/(deny trap kill)/' \
         'n/--tier/(photon matter gravity void)/' \
         'n/--restart/(never on-failure always)/' \
         'n/--survivability/(sovereign hardened radiation)/' \
-        'p/1/(doctor selftest bench run boot status fiber cap stl beb verify top completion help)/' \
+        'n/--class/(sovereign mesh)/' \
+        'n/--chunker/(fastcdc2020 nx1)/' \
+        'p/1/(doctor selftest bench run boot status fiber cap stl beb verify top fs snap completion help)/' \
         'n/bench/(core)/' \
         'n/fiber/(list show start stop restart)/' \
         'n/cap/(list grant revoke)/' \
         'n/stl/(watch)/' \
         'n/beb/(show)/' \
+        'n/fs/(create import export show list cat check gc delete mount unmount)/' \
+        'n/snap/(create list diff restore delete sign verify prove verify-proof)/' \
         'n/completion/(bash zsh tcsh)/' \
         'p/*/()/'

@@ -17,9 +17,11 @@ _shtab_nexus_commands() {
     completion:examples:
     doctor:examples:
     fiber:'The fibers of a node.'
+    fs:'Volumes: content-addressed, compressed, verified storage.'
     help:examples:
     run:examples:
     selftest:examples:
+    snap:'The snapshots of a volume.'
     status:examples:
     stl:'The stream of events of a node.'
     top:examples:
@@ -60,6 +62,38 @@ _shtab_nexus_fiber_commands() {
     stop:examples:
   )
   _describe 'nexus fiber commands' _commands
+}
+
+_shtab_nexus_fs_commands() {
+  local _commands=(
+    cat:examples:
+    check:examples:
+    create:examples:
+    delete:examples:
+    export:examples:
+    gc:examples:
+    import:examples:
+    list:examples:
+    mount:examples:
+    show:examples:
+    unmount:examples:
+  )
+  _describe 'nexus fs commands' _commands
+}
+
+_shtab_nexus_snap_commands() {
+  local _commands=(
+    create:examples:
+    delete:examples:
+    diff:examples:
+    list:examples:
+    prove:examples:
+    restore:examples:
+    sign:examples:
+    verify:examples:
+    verify-proof:examples:
+  )
+  _describe 'nexus snap commands' _commands
 }
 
 _shtab_nexus_stl_commands() {
@@ -254,6 +288,158 @@ _shtab_nexus_fiber_stop_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_nexus_fiber_stop_defaults_added=0
 
+_shtab_nexus_fs_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_defaults_added=0
+
+_shtab_nexus_fs_cat_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--snapshot[as it was then\; without it as it is]:NAME:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of the file:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_cat_defaults_added=0
+
+_shtab_nexus_fs_check_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--full[decode everything, and verify the id of each object]"
+  "--dry-run[only say what a repair would do]"
+  "--repair[do it]"
+  "--quiet[show no progress]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_check_defaults_added=0
+
+_shtab_nexus_fs_create_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--size[make it one file of so much\: 8GiB, 64MiB]:SIZE:"
+  "--class[of a file or device\: sovereign for one machine, mesh for several\; sovereign]:storage_class:(sovereign mesh)"
+  "--level[how hard to compress, as zstd counts\: -7 to 22\; 3]:level:"
+  "--chunker[where files are cut\: fastcdc2020, or nx1, which SIMD finds faster]:chunker:(fastcdc2020 nx1)"
+  "--keyed[cut by a random number of its own, so that sizes of chunks cannot be looked up]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_create_defaults_added=0
+
+_shtab_nexus_fs_delete_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--all[the volume, with all snapshots]"
+  "--dry-run[only say what would be done]"
+  "--yes[do it]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":what to take out:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_delete_defaults_added=0
+
+_shtab_nexus_fs_export_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--snapshot[as it was then\; without it as it is]:NAME:"
+  "--quiet[show no progress]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":what\; \/ is all:"
+  ":a name that is not there yet:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_export_defaults_added=0
+
+_shtab_nexus_fs_gc_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dry-run[only say what would be done]"
+  "--limit[of packs that are written anew in a second]:BYTES:"
+  "--keep-pack[a pack that is needed to this part stays\; 0.8]:RATIO:"
+  "--quiet[show no progress]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_gc_defaults_added=0
+
+_shtab_nexus_fs_import_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--as[where in it\; without it the source\'s name]:PATH:"
+  "--quiet[show no progress]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":file or directory\; - is standard input:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_import_defaults_added=0
+
+_shtab_nexus_fs_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--snapshot[as it was then\; without it as it is]:NAME:"
+  "--recursive[and all that is below]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of what\; \/ without:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_list_defaults_added=0
+
+_shtab_nexus_fs_mount_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--read-only[to be read\; several may]"
+  "--snapshot[as it was then\; without it as it is]:NAME:"
+  "--allow-other[other users may enter it]"
+  "--commit-interval[what was written is on the medium after so long, and when fsync says so\; 5]:SECONDS:"
+  "--threads[that answer the kernel, 1 to 16\; 2]:threads:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":where:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_mount_defaults_added=0
+
+_shtab_nexus_fs_show_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_show_defaults_added=0
+
+_shtab_nexus_fs_unmount_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":where it is mounted:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_fs_unmount_defaults_added=0
+
 _shtab_nexus_help_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print JSON, for programs]"
@@ -298,6 +484,122 @@ _shtab_nexus_selftest_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_nexus_selftest_defaults_added=0
+
+_shtab_nexus_snap_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_defaults_added=0
+
+_shtab_nexus_snap_create_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of the snapshot:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_create_defaults_added=0
+
+_shtab_nexus_snap_delete_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dry-run[only say what would be done]"
+  "--yes[do it]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of the snapshot:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_delete_defaults_added=0
+
+_shtab_nexus_snap_diff_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":a snapshot:"
+  ":another\; without it the tree as it is:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_diff_defaults_added=0
+
+_shtab_nexus_snap_list_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_list_defaults_added=0
+
+_shtab_nexus_snap_prove_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "-o[a new file\; standard output]:FILE:"
+  "--whole[so that a large file can be compared with it]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of the snapshot:"
+  ":of what:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_prove_defaults_added=0
+
+_shtab_nexus_snap_restore_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--dry-run[only say what would be done]"
+  "--yes[do it, whatever is lost]"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of the snapshot:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_restore_defaults_added=0
+
+_shtab_nexus_snap_sign_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--key[the secret key\: a file of 32 bytes, mode 600]:FILE:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of the snapshot:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_sign_defaults_added=0
+
+_shtab_nexus_snap_verify_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--key[the public key, 64 hexadecimal digits]:PUBLIC:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":its directory, file or device:"
+  ":of the snapshot:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_verify_defaults_added=0
+
+_shtab_nexus_snap_verify_proof_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--root[of the tree\: 64 digits]:ID:"
+  "--file[compare this file with what is proved]:LOCAL:"
+  "--json[print JSON, for programs]"
+  "--debug[show the traceback of an error]"
+  ":the proof:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_nexus_snap_verify_proof_defaults_added=0
 
 _shtab_nexus_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -377,9 +679,11 @@ _shtab_nexus() {
         completion) _arguments -C -s $_shtab_nexus_completion_options ;;
         doctor) _arguments -C -s $_shtab_nexus_doctor_options ;;
         fiber) _shtab_nexus_fiber ;;
+        fs) _shtab_nexus_fs ;;
         help) _arguments -C -s $_shtab_nexus_help_options ;;
         run) _arguments -C -s $_shtab_nexus_run_options ;;
         selftest) _arguments -C -s $_shtab_nexus_selftest_options ;;
+        snap) _shtab_nexus_snap ;;
         status) _arguments -C -s $_shtab_nexus_status_options ;;
         stl) _shtab_nexus_stl ;;
         top) _arguments -C -s $_shtab_nexus_top_options ;;
@@ -482,6 +786,70 @@ _shtab_nexus_fiber() {
         show) _arguments -C -s $_shtab_nexus_fiber_show_options ;;
         start) _arguments -C -s $_shtab_nexus_fiber_start_options ;;
         stop) _arguments -C -s $_shtab_nexus_fiber_stop_options ;;
+      esac
+  esac
+}
+
+_shtab_nexus_fs() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->fs'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_nexus_fs_defaults_added )); then
+    if (( ${_shtab_nexus_fs_options[(I)${(q)one_or_more}*]} +          ${_shtab_nexus_fs_options[(I)${(q)remainder}*]} +          ${_shtab_nexus_fs_options[(I)${(q)default}]} == 0 )); then
+      _shtab_nexus_fs_options+=(': :_shtab_nexus_fs_commands' '*::: :->fs')
+    fi
+    _shtab_nexus_fs_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_nexus_fs_options
+
+  case $state in
+    fs)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_nexus_fs-$line[1]:"
+      case $line[1] in
+        cat) _arguments -C -s $_shtab_nexus_fs_cat_options ;;
+        check) _arguments -C -s $_shtab_nexus_fs_check_options ;;
+        create) _arguments -C -s $_shtab_nexus_fs_create_options ;;
+        delete) _arguments -C -s $_shtab_nexus_fs_delete_options ;;
+        export) _arguments -C -s $_shtab_nexus_fs_export_options ;;
+        gc) _arguments -C -s $_shtab_nexus_fs_gc_options ;;
+        import) _arguments -C -s $_shtab_nexus_fs_import_options ;;
+        list) _arguments -C -s $_shtab_nexus_fs_list_options ;;
+        mount) _arguments -C -s $_shtab_nexus_fs_mount_options ;;
+        show) _arguments -C -s $_shtab_nexus_fs_show_options ;;
+        unmount) _arguments -C -s $_shtab_nexus_fs_unmount_options ;;
+      esac
+  esac
+}
+
+_shtab_nexus_snap() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->snap'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_nexus_snap_defaults_added )); then
+    if (( ${_shtab_nexus_snap_options[(I)${(q)one_or_more}*]} +          ${_shtab_nexus_snap_options[(I)${(q)remainder}*]} +          ${_shtab_nexus_snap_options[(I)${(q)default}]} == 0 )); then
+      _shtab_nexus_snap_options+=(': :_shtab_nexus_snap_commands' '*::: :->snap')
+    fi
+    _shtab_nexus_snap_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_nexus_snap_options
+
+  case $state in
+    snap)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_nexus_snap-$line[1]:"
+      case $line[1] in
+        create) _arguments -C -s $_shtab_nexus_snap_create_options ;;
+        delete) _arguments -C -s $_shtab_nexus_snap_delete_options ;;
+        diff) _arguments -C -s $_shtab_nexus_snap_diff_options ;;
+        list) _arguments -C -s $_shtab_nexus_snap_list_options ;;
+        prove) _arguments -C -s $_shtab_nexus_snap_prove_options ;;
+        restore) _arguments -C -s $_shtab_nexus_snap_restore_options ;;
+        sign) _arguments -C -s $_shtab_nexus_snap_sign_options ;;
+        verify) _arguments -C -s $_shtab_nexus_snap_verify_options ;;
+        verify-proof) _arguments -C -s $_shtab_nexus_snap_verify_proof_options ;;
       esac
   esac
 }
