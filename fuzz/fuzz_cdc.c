@@ -60,7 +60,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t bytes_size)
     size_t size = eat(&in, 3) % (eat(&in, 1) > 250 ? MOST : 8192);
     uint64_t seed = eat(&in, 1), how = eat(&in, 1);
 
-    if (nx_cdc_init(minimum, average, maximum, how >> 3 & 7, seed, &cdc) != NX_OK) {
+    nx_cdc_profile profile = (how & 64) != 0 ? NX_CDC_NX1 : NX_CDC_FASTCDC2020;
+
+    if (nx_cdc_init(profile, minimum, average, maximum, how >> 3 & 7, seed, &cdc) != NX_OK) {
         return 0;
     }
     uint8_t *data = stretch(&in, size);

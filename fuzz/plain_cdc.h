@@ -5,6 +5,7 @@
 
 #include "fuzz.h"
 #include "nx_cdc.h"
+#include "plain_nx1.h"
 
 #define MOST (96u << 10) /* bytes of an input */
 
@@ -14,6 +15,9 @@ static inline size_t defined_cut(const nx_cdc *cdc, const uint8_t *chunk, size_t
     size_t limit = size < cdc->maximum ? size : cdc->maximum;
     uint64_t hash = 0;
 
+    if (cdc->profile == NX_CDC_NX1) {
+        return nx1_cut(cdc, chunk, size);
+    }
     for (size_t i = cdc->minimum / 2 * 2; size > cdc->minimum && i < limit / 2 * 2; i++) {
         hash = 2 * hash + cdc->gear[chunk[i]];
         if ((hash & (i < cdc->average / 2 * 2 ? cdc->strict : cdc->loose)) == 0) {
