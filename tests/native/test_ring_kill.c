@@ -349,7 +349,8 @@ int main(int argc, char **argv)
     run("consumer of one", NX_RING_SPSC, false, kills / 4, SOUND);
     run("producers of many", NX_RING_MPSC, true, kills / 4, SOUND);
     run("consumer of many", NX_RING_MPSC, false, kills / 4, SOUND);
-    run("canary: commit before payload", NX_RING_SPSC, true, 500, COMMIT_FIRST);
-    run("canary: no repair", NX_RING_MPSC, true, 500, NO_REPAIR);
+    /* A canary ends at the first kill that hit; how many that takes is chance. */
+    run("canary: commit before payload", NX_RING_SPSC, true, 50000, COMMIT_FIRST);
+    run("canary: no repair", NX_RING_MPSC, true, INCARNATIONS_MAX - PRODUCERS, NO_REPAIR);
     TEST_MAIN_END();
 }
