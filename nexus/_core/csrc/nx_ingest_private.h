@@ -4,6 +4,7 @@
 #define NX_INGEST_PRIVATE_H
 
 #include <sys/stat.h>
+#include <sys/types.h>
 
 #include "nx_ingest.h"
 #include "nx_pieces.h"
